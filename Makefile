@@ -1,0 +1,44 @@
+# `make help` lists the targets. The environment lives in .venv; nothing else on the machine is changed.
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
+
+.PHONY: help setup demo demo-seeds test test-all lint lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## install the CPU environment into .venv, from the lock files
+
+$(READY): $(LOCKS) pyproject.toml
+	@start=$$(date +%s); set -e; \
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+	$(BIN)/python -m pip install --quiet uv==0.13.9; \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes $(addprefix -r ,$(LOCKS)); \
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
+	$(BIN)/python -m masters.engines.build; \
+	touch $(READY); \
+	echo "setup     environment ready in $$(( $$(date +%s) - start )) s (.venv, $$(du -sh .venv | cut -f1))"
+
+demo: $(READY) ## the whole pipeline on tiny models: prepare, mask, generate, score, train, evaluate, report
+	@$(BIN)/masters run recipes/tiny.yaml
+
+demo-seeds: $(READY) ## three students from other seeds, with controls (about an hour; not part of CI)
+	@$(BIN)/python perf/demo_seeds.py
+
+test: $(READY) ## unit tests and the whole chain on tiny data
+	@$(BIN)/pytest -m "not slow"
+
+test-all: $(READY) ## the above and what takes longer
+	@$(BIN)/pytest
+
+lint: $(READY) ## ruff, mypy, import contracts
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
+
+lock: ## resolve pyproject.toml into requirements/*.lock
+	@$(BIN)/python requirements/lock.py
+
+clean: ## remove the environment and the runs
+	rm -rf .venv runs

@@ -1,0 +1,49 @@
+"""Divergences between next-token distributions, per token, from log-probabilities. Directions are in the names.
+
+Everything is computed in fp32 (float64 stays float64): in bf16 a JSD of 1e-3 comes out negative.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def log_probabilities(hidden_TH: Tensor, head_VH: Tensor, vocabulary: int) -> Tensor:
+    """log softmax of the head's first `vocabulary` rows: [T, V], fp32 or float64.
+
+    Heads of one family differ in their padding; rows past the common true vocabulary are cut off, never filled up.
+    """
+    logits_TV = hidden_TH @ head_VH[:vocabulary].T
+    return torch.log_softmax(logits_TV.to(_wide(logits_TV.dtype)), dim=-1)
+
+
+def jsd(student_TV: Tensor, teacher_TV: Tensor) -> Tensor:
+    """Jensen-Shannon divergence with the 1/2-1/2 mixture (the D of Eq. 4 and 5): [T], in [0, ln 2], symmetric.
+
+    JSD = 1/2 KL(S || M) + 1/2 KL(T || M), M = (S + T) / 2; both arguments are log-probabilities [T, V].
+    """
+    mixture_TV = torch.logaddexp(student_TV, teacher_TV) - math.log(2)
+    return 0.5 * (_kl(student_TV, mixture_TV) + _kl(teacher_TV, mixture_TV))
+
+
+def reverse_kl(student_TV: Tensor, reference_TV: Tensor) -> Tensor:
+    """KL(student || reference) of Eq. 9, exact over the vocabulary: [T], >= 0."""
+    return _kl(student_TV, reference_TV)
+
+
+def reverse_kl_k3(student_T: Tensor, reference_T: Tensor) -> Tensor:
+    """The k3 estimate of KL(student || reference) from the log-probabilities [T] of the taken tokens: [T], >= 0.
+
+    k3 = exp(d) - d - 1, d = log pi_ref - log pi. Unbiased only where the tokens were sampled from the student.
+    """
+    difference_T = reference_T - student_T
+    return difference_T.exp() - difference_T - 1
+
+
+def _kl(p_TV: Tensor, q_TV: Tensor) -> Tensor:
+    return (p_TV.exp() * (p_TV - q_TV)).sum(-1)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32

@@ -1,0 +1,184 @@
+"""The training objective of Masters (Eq. 5-11) over the response tokens of a batch of groups.
+
+    L = 1/N sum_groups 1/J_g sum_j 1/T_j sum_t [ -policy_weight * ratio_t * A_j + kl_weight * KL_t + JSD_t ]
+
+with ratio = exp(logp - stopgrad(logp)) = 1, and D, R and A inside A_j detached. The policy term's *value* is 0 whenever the
+advantages of a group sum to 0, so the printed total need not fall: look at the terms, their gradients and the gap between
+the log-probabilities of right and wrong responses.
+
+`masters_objective` takes hidden states and heads, not logits, so that a fused implementation can take its place.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from masters.algo.divergence import jsd, log_probabilities, reverse_kl, reverse_kl_k3
+from masters.algo.reward import advantages, distill_reward
+
+
+class Head(NamedTuple):
+    """What predicts the response tokens of one model: hidden states [T, H] and the output projection [V, H]."""
+
+    hidden_TH: Tensor
+    weight_VH: Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The terms and their weights. The paper: policy_weight 1, kl_weight 0.1, kl exact, no clamp.
+
+    Attributes:
+        policy_weight: weight of the policy term; 0 leaves distillation (and KL).
+        kl_weight: beta of Eq. 9.
+        kl: `exact` over the vocabulary (needs a reference model) or the `k3` estimate at the taken tokens.
+        clamp_advantages: replace negative advantages by 0, so that no response is pushed down.
+        vocabulary: true vocabulary size that student and teacher share.
+    """
+
+    policy_weight: float
+    kl_weight: float
+    kl: Literal["exact", "k3"]
+    clamp_advantages: bool
+    vocabulary: int
+
+
+@dataclass(frozen=True)
+class Responses:
+    """The response tokens of a batch, response by response.
+
+    Attributes:
+        target_T: token ids, a generated end-of-turn token included.
+        response_T: which response each token belongs to, ascending.
+        group_J: which question each response answers, ascending from 0.
+        accuracy_J: R_acc of each response, 1 or 0; NaN where the verdict is null.
+    """
+
+    target_T: Tensor
+    response_T: Tensor
+    group_J: Tensor
+    accuracy_J: Tensor
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What one evaluation of the objective found; all detached, per response [J] unless said otherwise."""
+
+    policy: Tensor
+    """Scalar: value of the weighted policy term."""
+    kl: Tensor
+    """Scalar: kl_weight * KL."""
+    distill: Tensor
+    """Scalar: the JSD term."""
+    gradient_norms: dict[str, Tensor]
+    """Squared norm of each term's gradient at the student's hidden states."""
+    divergence_J: Tensor
+    kl_J: Tensor
+    log_probability_J: Tensor
+    distill_reward_J: Tensor
+    advantage_J: Tensor
+
+
+def masters_objective(
+    student: Head, teacher: Head, reference: Head | None, responses: Responses, objective: Objective, *, groups: float
+) -> tuple[Tensor, Terms]:
+    """Loss (fp32, differentiable in the student's hidden states and head) and its terms.
+
+    Args:
+        student: its tensors may require gradients; the other two are treated as constants.
+        teacher: the masked teacher of the level.
+        reference: the initial student (pi_ref); None leaves the KL term out, whatever its weight.
+        responses: at least one token for every response; empty ones were left out before.
+        objective: weights and choices.
+        groups: the denominator N. In a distributed step the number of groups of the whole step over the number of ranks
+            and accumulated micro-batches, since those sums are averaged.
+    """
+    student_TV = log_probabilities(student.hidden_TH, student.weight_VH, objective.vocabulary)
+    with torch.no_grad():
+        teacher_TV = log_probabilities(teacher.hidden_TH, teacher.weight_VH, objective.vocabulary)
+    taken_T = _taken(student_TV, responses.target_T)
+    kl_T = _kl_to_reference(student_TV, taken_T, reference, responses, objective)
+    jsd_T = jsd(student_TV, teacher_TV)
+
+    divergence_J = _token_mean(jsd_T.detach(), responses)
+    judged_J = ~responses.accuracy_J.isnan()
+    distill_J = distill_reward(divergence_J, responses.group_J, judged_J)
+    advantage_J = advantages(responses.accuracy_J.nan_to_num() + distill_J, responses.group_J, judged_J)
+    if objective.clamp_advantages:
+        advantage_J = advantage_J.clamp_min(0)
+    if objective.policy_weight == 0:
+        advantage_J = torch.zeros_like(advantage_J)
+
+    ratio_T = (taken_T - taken_T.detach()).exp()
+    weight_J = _response_weight(responses, groups, student_TV.dtype)
+    values = {
+        "policy": -objective.policy_weight * (_token_mean(ratio_T, responses) * advantage_J * weight_J).sum(),
+        "kl": objective.kl_weight * (_token_mean(kl_T, responses) * weight_J).sum(),
+        "distill": (_token_mean(jsd_T, responses) * weight_J).sum(),
+    }
+    terms = Terms(
+        **{name: value.detach() for name, value in values.items()},
+        gradient_norms=_gradient_norms(values, student.hidden_TH),
+        divergence_J=divergence_J,
+        kl_J=_token_mean(kl_T.detach(), responses),
+        log_probability_J=_token_mean(taken_T.detach(), responses),
+        distill_reward_J=distill_J,
+        advantage_J=advantage_J,
+    )
+    return torch.stack(list(values.values())).sum(), terms
+
+
+def sft_objective(student: Head, responses: Responses, vocabulary: int, *, groups: float) -> tuple[Tensor, Tensor]:
+    """Cross-entropy, token mean per response, mean over responses and groups: the control that uses no teacher.
+
+    Returns the loss and the detached mean log-probability of each response [J]. Arguments as in `masters_objective`.
+    """
+    student_TV = log_probabilities(student.hidden_TH, student.weight_VH, vocabulary)
+    log_probability_J = _token_mean(_taken(student_TV, responses.target_T), responses)
+    loss = -(log_probability_J * _response_weight(responses, groups, student_TV.dtype)).sum()
+    return loss, log_probability_J.detach()
+
+
+def _kl_to_reference(
+    student_TV: Tensor, taken_T: Tensor, reference: Head | None, responses: Responses, objective: Objective
+) -> Tensor:
+    if reference is None:
+        return torch.zeros_like(taken_T)
+    with torch.no_grad():
+        reference_TV = log_probabilities(reference.hidden_TH, reference.weight_VH, objective.vocabulary)
+    if objective.kl == "exact":
+        return reverse_kl(student_TV, reference_TV)
+    return reverse_kl_k3(taken_T, _taken(reference_TV, responses.target_T))
+
+
+def _taken(log_TV: Tensor, target_T: Tensor) -> Tensor:
+    return log_TV.gather(-1, target_T[:, None]).squeeze(-1)
+
+
+def _token_mean(values_T: Tensor, responses: Responses) -> Tensor:
+    """(1/T_j) sum_t of a per-token quantity: [J]."""
+    size = responses.group_J.numel()
+    lengths_J = torch.bincount(responses.response_T, minlength=size)
+    return values_T.new_zeros(size).index_add(0, responses.response_T, values_T) / lengths_J
+
+
+def _response_weight(responses: Responses, groups: float, dtype: torch.dtype) -> Tensor:
+    """1 / (N * J_g) for each response: [J]."""
+    sizes = torch.bincount(responses.group_J)
+    return 1.0 / (groups * sizes[responses.group_J].to(dtype))
+
+
+def _gradient_norms(values: dict[str, Tensor], hidden_TH: Tensor) -> dict[str, Tensor]:
+    """Squared gradient norm of each term at the hidden states; empty where nothing is to be differentiated."""
+    if not hidden_TH.requires_grad:
+        return {}
+    norms = {}
+    for name, value in values.items():
+        if not value.requires_grad:
+            norms[name] = value.new_zeros(())
+            continue
+        (gradient,) = torch.autograd.grad(value, hidden_TH, retain_graph=True, allow_unused=True)
+        norms[name] = value.new_zeros(()) if gradient is None else gradient.to(value.dtype).square().sum()
+    return norms

@@ -1,0 +1,218 @@
+"""The command `masters`. Heavy imports are inside commands, so that `masters --help` is instant."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from masters.data.storage import Storage
+    from masters.reporting.progress import Screen
+
+app = typer.Typer(
+    help="Masking teacher, reinforcing student: distil a large vision-language model into a compact one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tiny_app = typer.Typer(help="Tiny models of a real architecture, for a run on one CPU machine.", no_args_is_help=True)
+app.add_typer(tiny_app, name="tiny")
+
+Recipe = Annotated[Path, typer.Argument(help="A YAML file; `masters init` writes one.", show_default=False)]
+Override = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.lr=1e-5. Repeatable.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, vLLM and DeepSpeed print.")]
+_ONE_STAGE = "One stage of run; what it reads must be there"
+_STAGES = {
+    "prepare": "Read and check data: samples, images, rejects with reasons.",
+    "generate": "Let masked teachers and the student answer every question.",
+    "score": "Judge the answers.",
+    "train": "Train the student.",
+    "evaluate": "Compare baseline, teachers and trained student on held-out questions.",
+    "report": "Write the page about the run.",
+}
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("masters.yaml")) -> None:
+    """Write a commented recipe for your own data and models."""
+    from importlib.resources import files
+
+    if path.exists():
+        raise ValueError(f"{path}: is there already. Name another file.")
+    path.write_text((files("masters.config") / "templates" / "recipe.yaml").read_text())
+    typer.echo(f"wrote {path}\nnext     edit it   ·   masters check {path}   ·   masters run {path}")
+
+
+@app.command()
+def check(
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe to check.", show_default=False)] = None,
+    override: Override = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes, for your editor.")] = False,
+) -> None:
+    """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started."""
+    from masters.config.load import load_recipe, recipe_schema
+
+    if schema:
+        import json
+
+        typer.echo(json.dumps(recipe_schema(), indent=2))
+        return
+    if recipe is None:
+        raise typer.BadParameter("name a recipe, or ask for --schema")
+    config = load_recipe(recipe, override or ())
+    levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
+    typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
+
+
+@app.command()
+def run(recipe: Recipe, override: Override = None, verbose: Verbose = False) -> None:
+    """Run all stages in order. What is done is skipped, what was interrupted continues."""
+    run_recipe(recipe, override, verbose=verbose)
+
+
+@app.command(rich_help_panel=_ONE_STAGE)
+def mask(
+    recipe: Recipe,
+    override: Override = None,
+    verbose: Verbose = False,
+    export: Annotated[Path | None, typer.Option(help="Write an ordinary masked checkpoint to this folder.")] = None,
+    ratio: Annotated[float, typer.Option(help="Mask ratio of --export.")] = 0.0,
+    teacher: Annotated[str, typer.Option(help="Alias of the teacher of --export; the first one if not given.")] = "",
+) -> None:
+    """Take the thresholds of every mask ratio from the teachers' weights."""
+    run_recipe(recipe, override, stages=("mask",), verbose=verbose)
+    if export is not None:
+        _export_masked(recipe, override, export, ratio, teacher)
+
+
+def _stage_command(name: str) -> Callable[..., None]:
+    def command(recipe: Recipe, override: Override = None, verbose: Verbose = False) -> None:
+        run_recipe(recipe, override, stages=(name,), verbose=verbose)
+
+    return command
+
+
+for _name, _help in _STAGES.items():
+    app.command(_name, help=_help, rich_help_panel=_ONE_STAGE)(_stage_command(_name))
+
+
+@app.command()
+def show(
+    run_directory: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")],
+    sample: Annotated[str, typer.Option(help="Id of a sample, for example charts/000017-0.")],
+) -> None:
+    """Tell the whole story of one sample: question, responses, verdicts, rewards, answers."""
+    from masters.data.storage import Storage
+    from masters.reporting.story import tell
+
+    tell(Storage(run_directory), sample)
+
+
+@tiny_app.command("train")
+def tiny_train(
+    size: Annotated[str, typer.Argument(help="teacher or student.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
+    seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
+    steps: Annotated[int, typer.Option(help="Steps; 0 for as many as the size needs.")] = 0,
+) -> None:
+    """Train a tiny Qwen2.5-VL on charts drawn for it, and measure it on images that it never saw."""
+    import json
+
+    from masters.models.tiny_training import STEPS, TinyRecipe, train_folder
+    from masters.reporting.progress import Screen
+
+    if size not in STEPS:
+        raise ValueError(f"{size}: no such size. Sizes: {', '.join(STEPS)}.")
+    recipe, began = TinyRecipe(steps or STEPS[size], seed), time.monotonic()
+    screen = Screen()
+    with screen.track("tiny", recipe.steps, "steps") as tracker:
+        measured = train_folder(size, folder, recipe, lambda _, loss: tracker.advance(1, f"loss {loss:.3f}"))
+    command = f"masters tiny train {size} {folder} --seed {seed} --steps {recipe.steps}"
+    (folder / "training.json").write_text(json.dumps({"command": command, **measured}, indent=1) + "\n")
+    words = f"{folder}: {measured['parameters']:,} weights, {100 * measured['accuracy']:.1f} % of {measured['questions']} test questions"
+    screen.line("tiny", words, time.monotonic() - began)
+
+
+def run_recipe(
+    recipe: str | Path, overrides: Sequence[str] | None = None, *, stages: Sequence[str] | None = None, verbose: bool = False
+) -> None:
+    """Run stages of a recipe, all by default, and say what came out and what to type next."""
+    from masters.config.load import load_recipe
+
+    config = load_recipe(recipe, overrides or ())
+    from masters.pipeline import NAMES, run_directory, run_stages
+    from masters.reporting.progress import Screen
+    from masters.reporting.terminal import quiet, tail
+
+    def go(screen: "Screen") -> None:
+        run = run_stages(config, screen, stages or NAMES)
+        if stages is None:
+            _say_what_came_out(run, screen)
+
+    local = run_directory(config).local_path
+    if verbose or local is None:
+        go(Screen())
+        return
+    log = Path(local) / "logs" / time.strftime("%Y%m%d-%H%M%S.log")
+    try:
+        with quiet(log) as screen:
+            go(screen)
+    except KeyboardInterrupt:
+        typer.echo(f"\ninterrupted; what is finished is kept. Continue: masters run {recipe}", err=True)
+        raise typer.Exit(130) from None
+    except Exception as error:
+        if not isinstance(error, ValueError):
+            typer.echo(f"{tail(log)}\n(the end of {log})\n", err=True)
+        raise
+
+
+def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
+    from masters.data.samples import read_split
+    from masters.reporting.ladder import ladder_table, read_ladder
+
+    screen.table(ladder_table(read_ladder(run)))
+    sample = read_split(run, "train", ["sample_id"])["sample_id"][0].as_py()
+    screen.text(f"report   {run.uri}/report.html")
+    screen.text(f"next     masters show {run.uri} --sample {sample}   ·   masters init my.yaml: your own data and models")
+
+
+def _export_masked(recipe: Path, override: list[str] | None, target: Path, ratio: float, alias: str) -> None:
+    from decimal import Decimal
+
+    from masters.algo.schedule import ratio_key
+    from masters.config.load import load_recipe
+    from masters.models.folder import resolve
+    from masters.models.thresholds import ThresholdsFile, export_masked
+    from masters.pipeline import run_directory
+    from masters.stages.mask import thresholds_name
+
+    config = load_recipe(recipe, override or ())
+    teachers = {teacher.alias: teacher for teacher in config.curriculum}
+    alias = alias or config.curriculum[0].alias
+    if alias not in teachers:
+        raise ValueError(f"--teacher {alias}: no such teacher. Teachers: {', '.join(teachers)}.")
+    file = ThresholdsFile.from_json(run_directory(config).read_json(thresholds_name(alias)))
+    folder = resolve(teachers[alias].path, config.hub_token_env)
+    export_masked(folder, file, ratio_key(Decimal(str(ratio))), target)
+    typer.echo(f"export   {alias} at ratio {ratio:g} -> {target}")
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one message, not a stack trace."""
+    guarded(app)
+
+
+def guarded(function: Callable[[], object]) -> None:
+    """Call a function; end the process with status 1 and the line that matters if it fails."""
+    try:
+        function()
+    except ValueError as error:
+        typer.echo(f"error    {getattr(error, 'cause', error)}", err=True)
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001  the last stop: the log has the trace, people get the line that matters
+        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        typer.echo(f"error    {type(error).__name__}: {lines[-1].strip()}", err=True)
+        sys.exit(1)

@@ -1,0 +1,99 @@
+"""The root of a recipe, and the rules that cross its sections."""
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from masters.algo.schedule import level_name, mask_ratios
+from masters.config.base import EnvironmentVariable, Name, Section, ours
+from masters.config.engine import EngineConfig
+from masters.config.evaluate import EvaluateConfig
+from masters.config.generate import GenerateConfig
+from masters.config.mask import MaskConfig
+from masters.config.models import ModelConfig, TeacherConfig
+from masters.config.prepare import PrepareConfig
+from masters.config.problems import Problem
+from masters.config.resources import ResourcesConfig
+from masters.config.score import ScoreConfig
+from masters.config.train import TrainConfig
+
+STUDENT = "student"
+LABEL = "label"
+
+
+class RunConfig(Section):
+    """A recipe: everything that a run needs to know."""
+
+    name: Name = Field(description="Of the run; its directory is <storage>/<name>.")
+    storage: str = Field("runs", min_length=1, description="Folder, s3:// or gs:// address that holds run directories.")
+    seed: int = ours(0, "Of everything random; each item derives its own from it.", ge=0, lt=2**31)
+    hub_token_env: EnvironmentVariable = Field(
+        "HF_TOKEN", description="Environment variable with the Hugging Face token, where a model needs one."
+    )
+    student: ModelConfig = Field(description="The model that learns.")
+    curriculum: tuple[TeacherConfig, ...] = Field(min_length=1, description="The teachers, in the order they teach.")
+    prepare: PrepareConfig
+    mask: MaskConfig = Field(default_factory=MaskConfig)
+    generate: GenerateConfig = Field(default_factory=GenerateConfig)
+    score: ScoreConfig = Field(default_factory=ScoreConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    resources: ResourcesConfig = Field(default_factory=ResourcesConfig)
+
+    def levels(self, teacher: int) -> tuple[str, ...]:
+        """Names of the levels of one teacher of the curriculum, in order: `big@r0.20`, ..., `big@r0.00`."""
+        config = self.curriculum[teacher]
+        return tuple(level_name(config.alias, ratio) for ratio in mask_ratios(config.r_max, config.mask_step))
+
+
+def cross_checks(config: RunConfig) -> Iterator[Problem]:
+    """Rules between fields, each as a problem with the field's path, its value, the rule and the remedy."""
+    yield from _curriculum_problems(config)
+    yield from _source_problems(config)
+    mix = config.generate.mix
+    if mix.teacher + mix.student + mix.label == 0:
+        yield Problem("generate.mix", "0 + 0 + 0", "nobody answers", "Set generate.mix.teacher and generate.mix.student to 4.")
+    if config.generate.max_tokens >= config.engine.max_model_len:
+        yield Problem(
+            "generate.max_tokens",
+            config.generate.max_tokens,
+            f"leaves no room for the prompt in engine.max_model_len {config.engine.max_model_len}",
+            "Raise engine.max_model_len.",
+        )
+    gang, train = config.resources.train, config.train
+    share = gang.workers * train.groups_per_micro_batch
+    if train.groups_per_step % share:
+        yield Problem(
+            "train.groups_per_step",
+            train.groups_per_step,
+            f"must be a multiple of resources.train.workers {gang.workers} x groups_per_micro_batch {train.groups_per_micro_batch}",
+            f"Use {share * max(1, round(train.groups_per_step / share))}.",
+        )
+    if train.precision == "bf16" and config.engine.dtype == "float32":
+        yield Problem("train.precision", "bf16", "is narrower than engine.dtype float32", "Use fp32, or engine.dtype auto.")
+
+
+def _curriculum_problems(config: RunConfig) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, teacher in enumerate(config.curriculum):
+        where = f"curriculum[{index}]"
+        try:
+            mask_ratios(teacher.r_max, teacher.mask_step)
+        except ValueError as error:
+            rule, _, remedy = str(error).partition(". ")
+            yield Problem(f"{where}.mask_step", teacher.mask_step, rule, remedy)
+        if teacher.alias in {STUDENT, LABEL}:
+            yield Problem(f"{where}.alias", teacher.alias, "names another author", "Use another alias, for example `big`.")
+        if teacher.alias in seen:
+            yield Problem(f"{where}.alias", teacher.alias, "is used twice", "Give every teacher an alias of its own.")
+        seen.add(teacher.alias)
+
+
+def _source_problems(config: RunConfig) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for index, source in enumerate(config.prepare.sources):
+        if source.name in seen:
+            where = f"prepare.sources[{index}].name"
+            yield Problem(where, source.name, "is used twice, so sample ids would collide", "Give every source its own name.")
+        seen.add(source.name)

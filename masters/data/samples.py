@@ -1,0 +1,44 @@
+"""Samples in position order, cut into files, so that a shard reads only its own."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from masters.data.storage import Storage
+from masters.data.tables import SAMPLES
+
+FILE_ROWS = 4096
+
+
+def write_samples(run: Storage, split: str, samples: pa.Table) -> None:
+    """Write the samples of a split, sorted by position."""
+    for start in range(0, samples.num_rows, FILE_ROWS):
+        run.write_table(_file(split, start // FILE_ROWS), samples.slice(start, FILE_ROWS))
+
+
+def read_samples(run: Storage, split: str, start: int, stop: int) -> list[dict[str, Any]]:
+    """The samples at positions start <= position < stop of a split."""
+    files = range(start // FILE_ROWS, (stop - 1) // FILE_ROWS + 1 if stop > start else start // FILE_ROWS)
+    table = run.read_tables((_file(split, number) for number in files), SAMPLES)
+    first = files.start * FILE_ROWS
+    return table.slice(start - first, stop - start).to_pylist()
+
+
+def read_split(run: Storage, split: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All samples of a split, or some columns of them."""
+    names = run.names("samples", ".parquet")
+    return run.read_tables(_of_split(names, split), SAMPLES, list(columns) if columns else None)
+
+
+def read_image(run: Storage, image_id: str) -> bytes:
+    """An image as it was given."""
+    return run.read(f"images/{image_id}")
+
+
+def _of_split(names: Iterable[str], split: str) -> list[str]:
+    return [name for name in names if name.startswith(f"samples/{split}-")]
+
+
+def _file(split: str, number: int) -> str:
+    return f"samples/{split}-{number:06d}.parquet"

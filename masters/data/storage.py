@@ -1,0 +1,134 @@
+"""Files of a run: on a local disk, s3:// or gs:// alike. They appear whole or not at all."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+
+class Storage:
+    """A folder, addressed by a path or URI. All names are relative to it, with forward slashes. Can be pickled."""
+
+    def __init__(self, uri: str):
+        self.uri = uri.rstrip("/") if "://" in uri else os.path.abspath(uri)
+        self._filesystem, self._root = pafs.FileSystem.from_uri(self.uri)
+
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
+        return Storage, (self.uri,)
+
+    @property
+    def local_path(self) -> str | None:
+        """The folder's path on this machine; None for object stores."""
+        return self._root if self._is_local else None
+
+    def folder(self, name: str) -> "Storage":
+        """A folder inside this one."""
+        return Storage(f"{self.uri}/{name}")
+
+    def exists(self, name: str) -> bool:
+        """Whether a file of this name is there."""
+        return self._filesystem.get_file_info(self._path(name)).type == pafs.FileType.File
+
+    def names(self, folder: str = "", suffix: str = "") -> list[str]:
+        """Sorted names of the files below a folder, relative to this storage; unfinished files are not listed."""
+        selector = pafs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
+        files = (info for info in self._filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
+        found = (info.path[len(self._root) :].lstrip("/") for info in files if not info.base_name.startswith("."))
+        return sorted(name for name in found if name.endswith(suffix))
+
+    def read(self, name: str) -> bytes:
+        """The file's content. Raises FileNotFoundError."""
+        with self._filesystem.open_input_stream(self._path(name)) as stream:
+            return stream.read()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file whole: a temporary file that is renamed, or one PUT to an object store."""
+        path = self._path(name)
+        if not self._is_local:
+            self._put(path, content)
+            return
+        folder, _, base = path.rpartition("/")
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/.{base}.{uuid.uuid4().hex}"
+        try:
+            self._put(temporary, content)
+            os.replace(temporary, path)
+        finally:
+            if os.path.exists(temporary):
+                os.unlink(temporary)
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file's value."""
+        return json.loads(self.read(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a value as JSON that people can read."""
+        self.write(name, (json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n").encode())
+
+    def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet file's table."""
+        return pq.read_table(pa.BufferReader(self.read(name)), columns=columns)
+
+    def read_tables(self, names: Iterable[str], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+        """Tables of several Parquet files, one below the other; with no file an empty table of the schema."""
+        wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
+        return pa.concat_tables([wanted.empty_table(), *(self.read_table(name, columns) for name in names)])
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        """Write a table as Parquet: equal tables give equal bytes."""
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.write(name, sink.getvalue().to_pybytes())
+
+    def delete(self, name: str) -> None:
+        """Delete a file or a folder with all that is in it; nothing happens where there is none."""
+        path = self._path(name)
+        kind = self._filesystem.get_file_info(path).type
+        if kind == pafs.FileType.Directory:
+            self._filesystem.delete_dir(path)
+        elif kind == pafs.FileType.File:
+            self._filesystem.delete_file(path)
+
+    def upload(self, folder: str | os.PathLike[str], name: str) -> None:
+        """Copy a local folder; what was there is replaced. On a local disk it appears whole."""
+        if not self._is_local:
+            self.delete(name)
+            pafs.copy_files(os.fspath(folder), self._path(name), destination_filesystem=self._filesystem)
+            return
+        parent, _, base = self._path(name).rpartition("/")
+        os.makedirs(parent, exist_ok=True)
+        temporary = f"{parent}/.{base}.{uuid.uuid4().hex}"
+        shutil.copytree(folder, temporary)
+        self.delete(name)
+        os.rename(temporary, self._path(name))
+
+    def download(self, name: str, folder: str | os.PathLike[str]) -> None:
+        """Copy a folder to a local one."""
+        pafs.copy_files(self._path(name), os.fspath(folder), source_filesystem=self._filesystem)
+
+    def move(self, source: str, target: str) -> None:
+        """Move a file, or every file below a folder; on object stores that is a copy and a delete. None is no error."""
+        names = [source] if self.exists(source) else self.names(source)
+        for name in names:
+            destination = self._path(f"{target}{name[len(source) :]}")
+            if self._is_local:
+                os.makedirs(os.path.dirname(destination), exist_ok=True)
+            self._filesystem.move(self._path(name), destination)
+        self.delete(source)
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._filesystem, pafs.LocalFileSystem)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}" if name else self._root
+
+    def _put(self, path: str, content: bytes) -> None:
+        with self._filesystem.open_output_stream(path) as stream:
+            stream.write(content)

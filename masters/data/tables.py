@@ -1,0 +1,79 @@
+"""Schemas of the tables in a run directory (DESIGN.md 6). `SCHEMA_VERSION` enters every digest."""
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 1
+
+SAMPLES = pa.schema(
+    [
+        ("sample_id", pa.string()),  # <source>/<row id>, unique in a run
+        ("position", pa.int64()),  # in the seeded permutation of the accepted samples of the split
+        ("levels", pa.list_(pa.string())),  # the level met under each teacher, in curriculum order; empty outside train
+        ("image_ids", pa.list_(pa.string())),  # names below images/
+        ("system", pa.string()),  # system prompt, or null
+        ("history", pa.list_(pa.string())),  # earlier turns: question, answer, question, answer, ...
+        ("question", pa.string()),  # <image> marks the place of an image
+        ("answer", pa.string()),  # the label
+        ("answers", pa.list_(pa.string())),  # every accepted phrasing, the label first
+        ("answer_type", pa.string()),  # text | number
+        ("question_type", pa.string()),  # groups the report; empty where the data has none
+        ("source", pa.string()),
+        ("split", pa.string()),  # train | validation | test
+    ]
+)
+
+REJECTS = pa.schema(
+    [
+        ("source", pa.string()),
+        ("row", pa.string()),  # the row's key: its id where it has one, else its number
+        ("reason", pa.string()),  # a short sentence that is the same for all rows of the kind
+        ("detail", pa.string()),  # what exactly was found
+    ]
+)
+
+RESPONSES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("author", pa.string()),  # a level, `student` or `label`
+        ("index", pa.int32()),  # among the author's responses to the question
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),  # a generated end-of-turn token included
+        ("finish_reason", pa.string()),  # stop | length
+        ("seed", pa.int64()),  # of this response; null for labels
+    ]
+)
+
+VERDICTS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("author", pa.string()),
+        ("index", pa.int32()),
+        ("response_digest", pa.string()),  # of the text that was judged
+        ("verdict", pa.int8()),  # 1 right, 0 wrong, null unknown
+        ("judge", pa.string()),
+        ("explanation", pa.string()),
+    ]
+)
+
+REWARDS = pa.schema(
+    [
+        ("step", pa.int64()),
+        ("sample_id", pa.string()),
+        ("author", pa.string()),
+        ("index", pa.int32()),
+        ("divergence", pa.float32()),  # D: token mean of the JSD to the masked teacher
+        ("kl", pa.float32()),  # token mean, to the initial student
+        ("log_probability", pa.float32()),  # token mean
+        ("distill_reward", pa.float32()),
+        ("advantage", pa.float32()),
+    ]
+)
+
+PREDICTIONS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("question_type", pa.string()),
+        ("text", pa.string()),
+        ("correct", pa.bool_()),
+    ]
+)

@@ -1,0 +1,55 @@
+"""A vLLM weight loader that masks while it loads, and the worker method that switches the mask ratio in place.
+
+vLLM imports this module in every worker process, because `WorkerExtension` below is named as `worker_extension_cls`; the
+import registers the load format. Only `get_all_weights` is overridden: first load and reload both go through it, and it sees
+the names and whole tensors of the checkpoint files, before anything is fused or split over GPUs.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+from vllm.model_executor import model_loader
+from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+
+from masters.models.thresholds import ThresholdsFile, mask_tensor
+
+LOAD_FORMAT = "masters"
+
+
+class MaskedModelLoader(DefaultModelLoader):
+    """Reads `thresholds` (a path) and `ratio` from `model_loader_extra_config`."""
+
+    def __init__(self, load_config: Any):
+        extra = load_config.model_loader_extra_config
+        plain = copy.copy(load_config)  # the default loader refuses formats and keys that it does not know
+        plain.load_format, plain.model_loader_extra_config = "safetensors", {}
+        super().__init__(plain)
+        self._thresholds = ThresholdsFile.load(extra["thresholds"])
+        self._ratio: str = extra["ratio"]
+        self._thresholds.check_ratio(self._ratio)
+
+    def get_all_weights(self, model_config: Any, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+        """The checkpoint's tensors, masked. Raises ValueError where thresholds and checkpoint do not belong together."""
+        unseen = set(self._thresholds.tensors)
+        for name, weight in super().get_all_weights(model_config, model):
+            unseen.discard(name)
+            yield name, mask_tensor(name, weight, self._thresholds, self._ratio)
+        if unseen:
+            raise ValueError(f"{sorted(unseen)[0]}: has thresholds and is not in the checkpoint")
+
+
+class WorkerExtension:
+    """Mixed into vLLM's worker."""
+
+    def switch_mask(self, ratio: str) -> None:
+        """Load the weights again, masked at another ratio, into the memory where they are."""
+        worker: Any = self
+        extra = {**worker.vllm_config.load_config.model_loader_extra_config, "ratio": ratio}
+        worker.update_config({"load_config": {"model_loader_extra_config": extra}})
+        worker.reload_weights()
+
+
+if model_loader._LOAD_FORMAT_TO_MODEL_LOADER.get(LOAD_FORMAT) is not MaskedModelLoader:
+    model_loader.register_model_loader(LOAD_FORMAT)(MaskedModelLoader)

@@ -1,0 +1,60 @@
+"""What Masters must know of a family of vision-language models, without torch: names, scopes, tokens."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+MaskScope = Literal["linear", "language_model", "all"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Facts of one family. Patterns are searched (`re.search`) in tensor names *as the checkpoint files spell them*.
+
+    Attributes:
+        name: Hugging Face `model_type`.
+        architecture: class name in the checkpoint's `architectures`.
+        embeddings: token, position and patch embeddings, never in scope `linear`.
+        head: the output projection, never in scope `linear`.
+        routers: mixture-of-experts routers, never in scope `linear`.
+        vision: everything before the language model (tower and projector), out of scope `language_model`.
+        stacked_experts: tensors of shape [experts, ...]: one threshold for each expert.
+        renames: (pattern, replacement) pairs, the first that matches gives the name of the module's parameter.
+        image_placeholder: the text that stands for one image in a prompt.
+        vision_tokens: tokens that the model would replace by image features, never valid in a response.
+        end_of_turn: the token that ends an answer; it is trained on.
+    """
+
+    name: str
+    architecture: str
+    embeddings: str
+    head: str
+    routers: str
+    vision: str
+    stacked_experts: str
+    renames: tuple[tuple[str, str], ...]
+    image_placeholder: str
+    vision_tokens: tuple[str, ...]
+    end_of_turn: str
+
+    def in_scope(self, file_name: str, shape: Sequence[int], scope: MaskScope) -> bool:
+        """Whether the tensor is masked (DESIGN.md 4): weights of two or more dimensions; biases and norms never."""
+        if len(shape) < 2 or not (file_name.endswith(".weight") or re.search(self.stacked_experts, file_name)):
+            return False
+        if scope == "all":
+            return True
+        if any(re.search(p, file_name) for p in (self.embeddings, self.head, self.routers)):
+            return False
+        return scope == "linear" or not re.search(self.vision, file_name)
+
+    def slices(self, file_name: str, shape: Sequence[int]) -> int:
+        """How many thresholds the tensor gets: the number of stacked experts, else 1."""
+        return shape[0] if len(shape) > 2 and re.search(self.stacked_experts, file_name) else 1
+
+    def parameter_name(self, file_name: str) -> str:
+        """The name of the Hugging Face parameter that the tensor of a checkpoint file becomes."""
+        for pattern, replacement in self.renames:
+            if re.search(pattern, file_name):
+                return re.sub(pattern, replacement, file_name)
+        return file_name

@@ -1,0 +1,1 @@
+"""Who is right: rules and an LLM judge behind one interface; answer matching is also used by evaluate."""

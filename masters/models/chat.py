@@ -1,0 +1,114 @@
+"""From a sample to what a model is given: chat messages, prompt text, token ids, pixel values."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from masters.data.rows import IMAGE_MARK
+from masters.families import Family
+
+
+def load_image(content: bytes) -> Image.Image:
+    """An encoded image, decoded to RGB."""
+    with Image.open(io.BytesIO(content)) as opened:
+        return opened.convert("RGB")
+
+
+def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The chat of a sample: system prompt, earlier turns, question; images at their marks, else before the first turn."""
+    turns = [*sample["history"], sample["question"]]
+    marked = any(IMAGE_MARK in turn for turn in turns[::2])
+    chat: list[dict[str, Any]] = []
+    if sample["system"]:
+        chat.append({"role": "system", "content": [_text(sample["system"])]})
+    for place, turn in enumerate(turns):
+        if place % 2:
+            chat.append({"role": "assistant", "content": [_text(turn)]})
+            continue
+        unmarked_images = [] if marked or place else [{"type": "image"}] * len(sample["image_ids"])
+        chat.append({"role": "user", "content": [*unmarked_images, *_content(turn)]})
+    return chat
+
+
+def _content(turn: str) -> list[dict[str, str]]:
+    """Text and images in the order of the marks; a line break that belongs to a mark goes with it."""
+    parts: list[dict[str, str]] = []
+    for place, piece in enumerate(turn.split(IMAGE_MARK)):
+        if place:
+            parts.append({"type": "image"})
+        if piece.strip():
+            parts.append(_text(piece.strip("\n")))
+    return parts
+
+
+def _text(text: str) -> dict[str, str]:
+    return {"type": "text", "text": text}
+
+
+@dataclass(frozen=True)
+class EncodedPrompt:
+    """A prompt as model inputs.
+
+    Attributes:
+        input_ids: [T] with image tokens expanded.
+        media: what the model takes beside token ids, for example pixel values; empty for text-only prompts.
+    """
+
+    input_ids: Tensor
+    media: dict[str, Tensor]
+
+
+class ChatProcessor:
+    """Tokenizer, chat template and image processor of a model folder, as Hugging Face loads them."""
+
+    def __init__(self, folder: Path, family: Family):
+        from transformers import AutoProcessor
+
+        self.processor = AutoProcessor.from_pretrained(folder)
+        self.tokenizer = self.processor.tokenizer
+        self.family = family
+        self.end_of_turn: int = self._token_id(family.end_of_turn)
+        self.vision_tokens = [self._token_id(token) for token in family.vision_tokens]
+
+    def _token_id(self, token: str) -> int:
+        index = self.tokenizer.convert_tokens_to_ids(token)
+        if index is None or index == self.tokenizer.unk_token_id:
+            raise ValueError(f"the tokenizer has no token {token}, so it is no {self.family.name} model")
+        return index
+
+    def prompt(self, chat: Sequence[Mapping[str, Any]]) -> str:
+        """The text that the model continues, with one placeholder for each image."""
+        return self.processor.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+
+    def encode(self, chat: Sequence[Mapping[str, Any]], images: Sequence[Image.Image]) -> EncodedPrompt:
+        """Token ids with image tokens expanded, and pixel values."""
+        encoded = self.processor(text=[self.prompt(chat)], images=list(images) or None, return_tensors="pt")
+        media = {key: value for key, value in encoded.items() if key in ("pixel_values", "image_grid_thw")}
+        return EncodedPrompt(encoded["input_ids"][0], media)
+
+    def answer_ids(self, answer: str) -> list[int]:
+        """Tokens of an answer as a model would generate it, end of turn included."""
+        return [*self.tokenizer(answer, add_special_tokens=False).input_ids, self.end_of_turn]
+
+    def blank(self) -> EncodedPrompt:
+        """A prompt with one small blank image, for ranks that have none (ZeRO-3 wants every rank to run the tower)."""
+        image = Image.new("RGB", (56, 56))
+        return self.encode([{"role": "user", "content": [{"type": "image"}]}], [image])
+
+
+def common_vocabulary(first: ChatProcessor, second: ChatProcessor) -> int:
+    """The number of token ids that two models of a family share; embeddings past it are padding.
+
+    Raises:
+        ValueError: where a token has different ids in the two tokenizers.
+    """
+    one, two = ({index: token for token, index in p.tokenizer.get_vocab().items()} for p in (first, second))
+    for index in sorted(one.keys() & two.keys()):
+        if one[index] != two[index]:
+            raise ValueError(f"token {index} is {one[index]!r} for one model and {two[index]!r} for the other: not of one family")
+    return min(max(one), max(two)) + 1

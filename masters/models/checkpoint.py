@@ -1,0 +1,33 @@
+"""The tensors of a checkpoint, one at a time, and the model that they make."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+
+def tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of one file, one in memory at a time."""
+    with safe_open(folder / file, "pt") as opened:
+        for name in opened.keys():  # noqa: SIM118
+            yield name, opened.get_tensor(name)
+
+
+def load_model(folder: Path, dtype: torch.dtype) -> Any:
+    """The Hugging Face model with its weights in `dtype`.
+
+    Raises:
+        ValueError: where the checkpoint lacks a weight of the model, or has it in another shape.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    model, report = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", output_loading_info=True
+    )
+    for kind in ("missing_keys", "mismatched_keys"):
+        if report[kind]:
+            raise ValueError(f"{folder}: {kind.replace('_', ' ')}, for example {sorted(report[kind])[0]}: not the whole model")
+    return model

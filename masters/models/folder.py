@@ -1,0 +1,108 @@
+"""Model folders in the Hugging Face layout: where they are, of which family, who they are. Without torch."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import struct
+from pathlib import Path
+
+from masters.families import FAMILIES, Family
+
+_SAMPLE, _SAMPLES = 1 << 16, 16
+
+
+def resolve(path: str, token_env: str, *, weights: bool = True) -> Path:
+    """The local folder of a model: the path itself, or the hub's files in the local cache.
+
+    Args:
+        path: a folder, or a name on the Hugging Face hub: owner/model, or owner/model@revision.
+        token_env: environment variable with the hub's token; may be unset.
+        weights: False leaves the weights on the hub, for those who need tokenizer and configuration only.
+
+    Raises:
+        ValueError: where neither a folder nor a model on the hub is found.
+    """
+    if os.path.isdir(path):
+        return Path(path)
+    name, _, revision = path.partition("@")
+    if name.count("/") != 1 or name.startswith(("/", ".")):
+        raise ValueError(f"{path}: no such folder, and not a name on the hub (owner/model)")
+    from huggingface_hub import snapshot_download
+
+    patterns = None if weights else ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf"]
+    try:
+        folder = snapshot_download(
+            name, revision=revision or None, token=os.environ.get(token_env) or None, ignore_patterns=patterns
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: no such folder here, and the hub did not give it ({reason}). Is {token_env} set?") from error
+    return Path(folder)
+
+
+def family_of(folder: Path) -> Family:
+    """The family that `config.json` names. Raises ValueError for one that Masters does not know."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except OSError as error:
+        raise ValueError(f"{folder}: has no config.json, so it is no Hugging Face model folder") from error
+    kind = config.get("model_type")
+    if kind not in FAMILIES:
+        raise ValueError(f"{folder}: model_type {kind} is not a family that Masters knows: {', '.join(FAMILIES)}")
+    return FAMILIES[kind]
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the safetensors files. Raises ValueError where there are none or where the index names another one."""
+    files = sorted(file.name for file in folder.glob("*.safetensors"))
+    if not files:
+        raise ValueError(f"{folder}: holds no *.safetensors file; convert the checkpoint with save_pretrained")
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        missing = set(json.loads(index.read_text())["weight_map"].values()) - set(files)
+        if missing:
+            raise ValueError(f"{folder}: {sorted(missing)[0]} is named in the index and not there: the download is incomplete")
+    return files
+
+
+def fingerprint(path: str, token_env: str) -> str:
+    """What tells checkpoints apart: 16 hexadecimal digits of a folder, or the commit of a model on the hub.
+
+    Of a folder: the hash of config and of each weight file's name, size, header and 16 evenly spaced samples of 64 KiB. A
+    training step changes nearly every weight, so it is seen; an edit of a few weights between two samples is not.
+    """
+    if not os.path.isdir(path):
+        return resolve(path, token_env, weights=False).name
+    folder = Path(path)
+    family_of(folder)
+    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    for name in weight_files(folder):
+        size = (folder / name).stat().st_size
+        with open(folder / name, "rb") as stream:
+            (header,) = struct.unpack("<Q", stream.read(8))
+            digest.update(f"{name} {size}".encode() + stream.read(header))
+            for i in range(_SAMPLES):
+                stream.seek((size - _SAMPLE) * i // (_SAMPLES - 1) if size > _SAMPLE else 0)
+                digest.update(stream.read(_SAMPLE))
+    return digest.hexdigest()[:16]
+
+
+def parameter_count(folder: Path) -> int:
+    """Weights in the files, from their headers; tied ones count once."""
+    count = 0
+    for name in weight_files(folder):
+        with open(folder / name, "rb") as stream:
+            (header,) = struct.unpack("<Q", stream.read(8))
+            tensors = json.loads(stream.read(header))
+        count += sum(math.prod(entry["shape"]) for key, entry in tensors.items() if key != "__metadata__")
+    return count
+
+
+def copy_all_but_weights(source: Path, target: Path) -> None:
+    """Configuration, tokenizer and processor of a model folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for file in source.iterdir():
+        if file.is_file() and file.suffix != ".safetensors":
+            shutil.copy(file, target / file.name)

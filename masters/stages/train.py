@@ -1,0 +1,107 @@
+"""train: the gang. Ray Train keeps it together and brings it back from its last checkpoint; DeepSpeed ZeRO-3 computes."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from masters.config.run import RunConfig
+from masters.data.manifests import read_manifest
+from masters.data.storage import Storage
+from masters.models.folder import fingerprint
+from masters.reporting.progress import Screen, Tracker
+from masters.stages.base import Stage
+from masters.stages.mask import thresholds_name
+
+_END = "end"
+
+
+def parts(config: RunConfig) -> dict[str, Any]:
+    """What the trained student depends on."""
+    return {
+        "seed": config.seed,
+        "train": config.train.model_dump(mode="json", exclude={"checkpoint_every"}),
+        "curriculum": [teacher.alias for teacher in config.curriculum],
+        "student": fingerprint(config.student.path, config.hub_token_env),
+    }
+
+
+def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, Any], str]:
+    """Run the gang to the end; Ray Train finds the checkpoints of an earlier attempt by the run's name."""
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from masters.stages.cluster import connect
+    from masters.training.curriculum import steps
+    from masters.training.loop import TrainTask, train_on_worker
+
+    connect()
+    prepared = read_manifest(run, "prepare")
+    assert prepared is not None
+    total, resources = prepared.counts["train"], config.resources.train
+    names = tuple(thresholds_name(teacher.alias) for teacher in config.curriculum)
+    planned = steps(config, total)
+    with screen.track("train", len(planned), "steps") as tracker, _progress_queue(tracker) as report:
+        task = TrainTask(config, run, total, names, report)
+        per_worker = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        trainer = TorchTrainer(
+            lambda settings: train_on_worker(settings["task"]),
+            train_loop_config={"task": task},
+            torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=resources.workers,
+                use_gpu=resources.gpus > 0,
+                resources_per_worker=per_worker,
+                label_selector=resources.labels or None,
+            ),
+            run_config=ray.train.RunConfig(
+                name="checkpoints",
+                storage_path=run.folder("train").uri,
+                failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+            ),
+        )
+        trainer.fit()
+    return _summary(run, len(planned))
+
+
+STAGE = Stage("train", ("prepare", "mask", "generate", "score"), ("train",), parts, execute)
+
+
+@contextmanager
+def _progress_queue(tracker: Tracker) -> Iterator[Any]:
+    """A function that workers call; what it is told is shown here, on the driver, while the gang runs."""
+    from ray.util.queue import Queue
+
+    queue = Queue(actor_options={"num_cpus": 0})
+
+    def show() -> None:
+        while (item := queue.get()) != _END:
+            done, words = item
+            tracker.advance(done - tracker.done, words)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield lambda done, words: queue.put((done, words))
+    finally:
+        queue.put(_END)
+        thread.join()
+        queue.shutdown(force=True)
+
+
+def _summary(run: Storage, steps: int) -> tuple[dict[str, Any], str]:
+    from masters.training.checkpoints import read_metrics
+
+    rows = read_metrics(run)
+    first, last = rows[: max(1, len(rows) // 10)], rows[-max(1, len(rows) // 10) :]
+    words = [f"{steps} steps"]
+    for name, key in (("jsd", "divergence"), ("kl", "kl_nats"), ("nll", "loss_sft")):
+        values = [[row[key] for row in part if key in row] for part in (first, last)]
+        if all(values):
+            words.append(f"{name} {_mean(values[0]):.3f} -> {_mean(values[1]):.3f}")
+    return {"steps": steps}, ", ".join(words)
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,1 @@
+"""What runs on each worker of the gang."""

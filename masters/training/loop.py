@@ -1,0 +1,118 @@
+"""The training loop that Ray Train runs on each worker: read a step's groups, take them through the models, update, log."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from masters.config.run import RunConfig
+from masters.data.storage import Storage
+from masters.engines.zero3 import init_process_group
+from masters.training.batches import Collator, MicroBatch, of_rank
+from masters.training.checkpoints import Logbook, restore, save
+from masters.training.curriculum import Step, learning_rate, steps
+from masters.training.groups import GroupReader, shards_of
+from masters.training.metrics import StepMetrics
+from masters.training.trio import Trio
+
+STUDENT_FOLDER = "train/student"
+
+
+@dataclass(frozen=True)
+class TrainTask:
+    """What every worker is given; can be pickled.
+
+    Attributes:
+        config: the recipe.
+        run: the run directory.
+        total: number of train samples.
+        thresholds: name of each teacher's thresholds file in the run directory.
+        progress: called on rank 0 after every step with the number of steps done and what is going on.
+    """
+
+    config: RunConfig
+    run: Storage
+    total: int
+    thresholds: tuple[str, ...]
+    progress: Callable[[int, str], None]
+
+
+def train_on_worker(task: TrainTask) -> None:
+    """One worker's share. Continues from the last checkpoint of the run, if there is one, and exports the student."""
+    import ray.train
+
+    context, resources = ray.train.get_context(), task.config.resources.train
+    device = init_process_group(context.get_local_rank(), gpu=resources.gpus > 0)
+    torch.set_num_threads(max(1, int(resources.cpus)))
+    train = task.config.train
+    micro_batches = train.groups_per_step // (dist.get_world_size() * train.groups_per_micro_batch)
+    trio = Trio(task.config, task.run, task.thresholds, micro_batches)
+    logbook = Logbook(task.run, dist.get_rank())
+    first = restore(trio.student, logbook)
+    _run_steps(task, trio, logbook, first, micro_batches, device)
+    _export(trio, task.run)
+
+
+def _run_steps(task: TrainTask, trio: Trio, logbook: Logbook, first: int, micro_batches: int, device: torch.device) -> None:
+    """All steps from `first` on; the next step's batches are made while this one computes."""
+    planned = steps(task.config, task.total)
+    reader = GroupReader(task.run, shards_of(task.run.names("responses", ".parquet")))
+    collate = Collator(task.run, trio.chat, trio.student.vlm)
+
+    def batches(step: Step) -> list[MicroBatch]:
+        parts = of_rank(reader.groups(step), dist.get_rank(), dist.get_world_size(), micro_batches)
+        return [collate(part) for part in parts]
+
+    with ThreadPoolExecutor(1) as background:
+        coming = background.submit(batches, planned[first]) if first < len(planned) else None
+        for step in planned[first:]:
+            assert coming is not None
+            now, done = coming.result(), step.number + 1
+            coming = background.submit(batches, planned[done]) if done < len(planned) else None
+            trio.take_level(step)
+            rate = learning_rate(task.config.train, step.number, len(planned))
+            logbook.add(*_take_step(trio, step, now, rate, device))
+            if dist.get_rank() == 0:
+                task.progress(done, logbook.in_words(step.level))
+            if done == len(planned) or done % task.config.train.checkpoint_every == 0:
+                save(trio.student, logbook, done)
+
+
+def _take_step(
+    trio: Trio, step: Step, batches: Sequence[MicroBatch], rate: float, device: torch.device
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """One optimiser step: its metrics over all ranks, and what each response of this rank earned."""
+    metrics, norm, averaged_over = StepMetrics(), None, dist.get_world_size() * len(batches)
+    size = step.stop - step.start
+    for batch in batches:
+        loss = trio.loss(batch.to(device), size / averaged_over, metrics, step.number)
+        trio.student.backward(loss)
+        norm = trio.student.step(rate)
+    row = {"step": step.number, "level": step.level, "lr": rate, "groups": size, "gradient_norm": norm}
+    return {**row, **metrics.reduce(_sum_over_ranks, averaged_over)}, metrics.responses
+
+
+def _sum_over_ranks(sums: dict[str, float]) -> dict[str, float]:
+    everyone: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(everyone, sums)
+    total: Counter[str] = Counter()
+    for part in everyone:
+        total.update(part)  # type: ignore[arg-type]
+    return dict(sorted(total.items()))  # type: ignore[arg-type]
+
+
+def _export(trio: Trio, run: Storage) -> None:
+    """Write the trained student, a Hugging Face folder."""
+    with tempfile.TemporaryDirectory() as local:
+        folder = Path(local) / "student"
+        trio.student.export(folder)
+        if dist.get_rank() == 0:
+            trio.chat.processor.save_pretrained(folder)
+            run.upload(folder, STUDENT_FOLDER)
+    dist.barrier()

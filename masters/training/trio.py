@@ -1,0 +1,113 @@
+"""The three models of a worker, and the loss that nests their heads."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from masters.algo.objective import Head, Objective, masters_objective, sft_objective
+from masters.config.run import RunConfig
+from masters.config.train import TrainConfig
+from masters.data.storage import Storage
+from masters.engines.zero3 import Zero3Frozen, Zero3Student, Zero3Teacher
+from masters.models.chat import ChatProcessor, common_vocabulary
+from masters.models.folder import family_of, resolve
+from masters.models.thresholds import ThresholdsFile
+from masters.training.batches import MicroBatch
+from masters.training.curriculum import Step
+from masters.training.metrics import StepMetrics
+
+Compute = Callable[[Sequence[Head]], Tensor]
+
+
+class Trio:
+    """Student, the teacher of the level, and the reference (the initial student); the last two only where they are used.
+
+    Args:
+        config: the recipe.
+        run: the run directory.
+        thresholds: name of each teacher's thresholds file in it.
+        micro_batches: per optimiser step and rank.
+    """
+
+    def __init__(self, config: RunConfig, run: Storage, thresholds: Sequence[str], micro_batches: int):
+        self._config, self._run, self._thresholds = config, run, thresholds
+        self._alone = config.train.objective == "sft"
+        folder = resolve(config.student.path, config.hub_token_env)
+        self.chat = ChatProcessor(folder, family_of(folder))
+        self.student = Zero3Student(
+            folder,
+            config.train.precision,
+            micro_batches=micro_batches,
+            gradient_clip=config.train.gradient_clip,
+            make_optimizer=lambda groups: _adamw(groups, config.train),
+            gradient_checkpointing=config.train.gradient_checkpointing,
+        )
+        wanted = config.train.kl_weight > 0 and not self._alone
+        self._reference = Zero3Frozen(folder, config.train.precision) if wanted else None
+        self._teacher: Zero3Teacher | None = None
+        self._teacher_index = -1
+        self._vocabulary = common_vocabulary(self.chat, self.chat)
+
+    def take_level(self, step: Step) -> None:
+        """Load the step's teacher, if it is another one, and mask it at the step's ratio."""
+        if self._alone:
+            return
+        if self._teacher is None or step.teacher != self._teacher_index:
+            if self._teacher is not None:
+                self._teacher.close()
+            folder = resolve(self._config.curriculum[step.teacher].path, self._config.hub_token_env)
+            self._teacher, self._teacher_index = self._load_teacher(folder, step), step.teacher
+            self._vocabulary = common_vocabulary(self.chat, ChatProcessor(folder, family_of(folder)))
+        if self._teacher.ratio != step.ratio:
+            self._teacher.set_ratio(step.ratio)
+
+    def loss(self, batch: MicroBatch, groups: float, metrics: StepMetrics, step: int) -> Tensor:
+        """The objective of a micro-batch. All ranks go through all models, whether they have responses or not."""
+        frozen = [engine for engine in (self._teacher, self._reference) if engine is not None]
+        states = [(engine, engine.hidden(batch.packed, batch.media)) for engine in frozen]
+
+        def use(hidden_TH: Tensor, weight_VH: Tensor) -> Tensor:
+            student = Head(hidden_TH, weight_VH)
+            return _inside(states, lambda heads: self._objective(batch, student, heads, groups, metrics, step))
+
+        return self.student.forward(batch.packed, batch.media, use)
+
+    def _objective(
+        self, batch: MicroBatch, student: Head, heads: Sequence[Head], groups: float, metrics: StepMetrics, step: int
+    ) -> Tensor:
+        if batch.responses is None:
+            return 0.0 * (student.hidden_TH.sum() + student.weight_VH.sum())
+        if self._alone:
+            loss, log_probability_J = sft_objective(student, batch.responses, self._vocabulary, groups=groups)
+            metrics.add_sft(float(loss), log_probability_J)
+            return loss
+        reference = heads[1] if len(heads) > 1 else None
+        loss, terms = masters_objective(student, heads[0], reference, batch.responses, self._weights(), groups=groups)
+        metrics.add(batch, terms, step)
+        return loss
+
+    def _weights(self) -> Objective:
+        train = self._config.train
+        return Objective(train.policy_weight, train.kl_weight, train.kl, train.clamp_advantages, self._vocabulary)
+
+    def _load_teacher(self, folder: Path, step: Step) -> Zero3Teacher:
+        thresholds = ThresholdsFile.from_json(self._run.read_json(self._thresholds[step.teacher]))
+        return Zero3Teacher(folder, self._config.train.precision, thresholds)
+
+
+def _inside(states: Sequence[tuple[Zero3Frozen, Tensor]], compute: Compute, heads: tuple[Head, ...] = ()) -> Tensor:
+    """Call `compute` inside the forwards of all frozen output heads, where ZeRO-3 has gathered their weights."""
+    if not states:
+        return compute(heads)
+    (engine, hidden_TH), *rest = states
+    results: list[Tensor] = []
+    engine.with_head(hidden_TH, lambda weight_VH: results.append(_inside(rest, compute, (*heads, Head(hidden_TH, weight_VH)))))
+    return results[0]
+
+
+def _adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
+    parameters = [{"params": g["params"], "weight_decay": config.weight_decay if g["decay"] else 0.0} for g in groups]
+    return torch.optim.AdamW(parameters, lr=config.lr, betas=config.betas)

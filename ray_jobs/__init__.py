@@ -1,0 +1,1 @@
+"""What `ray job submit` runs: one module per stage, and the whole pipeline."""
