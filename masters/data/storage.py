@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -79,6 +80,12 @@ class Storage:
         """Tables of several Parquet files, one below the other; with no file an empty table of the schema."""
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
         return pa.concat_tables([wanted.empty_table(), *(self.read_table(name, columns) for name in names)])
+
+    def find(self, folder: str, schema: pa.Schema, column: str, values: list[str]) -> pa.Table:
+        """Rows of all Parquet files below a folder whose column has one of the values."""
+        files = [self._path(name) for name in self.names(folder, ".parquet")]
+        dataset = pads.dataset(files, schema=schema, filesystem=self._filesystem, format="parquet")
+        return dataset.to_table(filter=pads.field(column).isin(values))
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Write a table as Parquet: equal tables give equal bytes."""

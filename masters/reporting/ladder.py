@@ -32,10 +32,10 @@ def read_ladder(run: Storage) -> list[Rung]:
 def ladder_table(rungs: list[Rung]) -> Table:
     """For the terminal; accuracies in percent."""
     questions = rungs[0].scores["accuracy"]["n"]
-    table = Table(box=None, pad_edge=False, padding=(0, 2), title=f"{questions:,} held-out questions", title_justify="left")
+    table = Table(box=None, pad_edge=False, padding=(0, 1), title=f"{questions:,} held-out questions", title_justify="left")
     table.add_column("")
-    for heading in ("accuracy", "95 % interval", "parameters", "against baseline, paired"):
-        table.add_column(heading, justify="right")
+    for heading in ("accuracy", "95 % interval", "parameters", "paired gain"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for rung in rungs:
         accuracy, gain = rung.scores["accuracy"], rung.scores["gain"]
         against = "" if rung.name == "baseline" else f"{_points(gain['value'], '+')} [{_points(gain['low'], '+')}, {_points(gain['high'], '+')}]"

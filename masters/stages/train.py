@@ -7,6 +7,7 @@ from typing import Any
 
 from masters.config.run import RunConfig
 from masters.data.manifests import read_manifest
+from masters.data.metrics import read_metrics
 from masters.data.storage import Storage
 from masters.models.folder import fingerprint
 from masters.reporting.progress import Screen, Tracker
@@ -91,8 +92,6 @@ def _progress_queue(tracker: Tracker) -> Iterator[Any]:
 
 
 def _summary(run: Storage, steps: int) -> tuple[dict[str, Any], str]:
-    from masters.training.checkpoints import read_metrics
-
     rows = read_metrics(run)
     first, last = rows[: max(1, len(rows) // 10)], rows[-max(1, len(rows) // 10) :]
     words = [f"{steps} steps"]

@@ -6,13 +6,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from masters.data.metrics import METRICS, REWARDS_FOLDER, read_metrics
 from masters.data.storage import Storage
 from masters.data.tables import REWARDS
 from masters.engines.zero3 import Zero3Student
-
-METRICS = "train/metrics.jsonl"
-REWARDS_FOLDER = "train/rewards"
-
 
 class Logbook:
     """Metrics of every step (rank 0) and what each response earned (every rank), written with each checkpoint."""
@@ -47,11 +44,6 @@ class Logbook:
         if "log_probability_right" in row and "log_probability_wrong" in row:
             shown.append(f"right-wrong logp {row['log_probability_right'] - row['log_probability_wrong']:+.2f}")
         return "  ".join([*shown, level])
-
-
-def read_metrics(run: Storage) -> list[dict[str, Any]]:
-    """One row per step."""
-    return [json.loads(line) for line in run.read(METRICS).decode().splitlines()]
 
 
 def save(student: Zero3Student, logbook: Logbook, step: int) -> None:

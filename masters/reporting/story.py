@@ -1,0 +1,94 @@
+"""The whole story of samples, from the tables of a run: for the gallery of the report and for `masters show`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from masters.data.storage import Storage
+from masters.data.tables import PREDICTIONS, REJECTS, RESPONSES, REWARDS, SAMPLES, VERDICTS
+
+
+@dataclass
+class Story:
+    """A sample, its responses with verdicts and rewards, and what each evaluated model answered."""
+
+    sample: dict[str, Any]
+    responses: list[dict[str, Any]] = field(default_factory=list)
+    predictions: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def read_stories(run: Storage, sample_ids: Sequence[str]) -> list[Story]:
+    """Stories in the order of the ids; unknown ids are left out. Stages that have not run leave gaps."""
+    ids = list(sample_ids)
+    samples = {row["sample_id"]: Story(row) for row in run.find("samples", SAMPLES, "sample_id", ids).to_pylist()}
+    tables = (("verdicts", VERDICTS), ("train/rewards", REWARDS))
+    facts: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for folder, schema in tables:
+        for row in run.find(folder, schema, "sample_id", ids).to_pylist():
+            facts.setdefault((row["sample_id"], row["author"], row["index"]), {}).update(row)
+    for row in run.find("responses", RESPONSES, "sample_id", ids).to_pylist():
+        known = facts.get((row["sample_id"], row["author"], row["index"]), {})
+        samples[row["sample_id"]].responses.append({**known, **row})
+    for name in run.names("evaluation", "/predictions.parquet"):
+        for row in run.find(name.rpartition("/")[0], PREDICTIONS, "sample_id", ids).to_pylist():
+            samples[row["sample_id"]].predictions[name.split("/")[1]] = row
+    for story in samples.values():
+        story.responses.sort(key=lambda r: (r["author"] == "label", r["author"] == "student", r["author"], r["index"]))
+    return [samples[sample_id] for sample_id in ids if sample_id in samples]
+
+
+def tell(run: Storage, sample_id: str, console: Console | None = None) -> None:
+    """Print one sample's story. Raises ValueError for an id that is neither a sample nor a reject."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    stories = read_stories(run, [sample_id])
+    if not stories:
+        _tell_reject(run, sample_id)
+        return
+    (story,) = stories
+    sample = story.sample
+    console.print(f"[bold]{sample_id}[/bold]  {sample['split']}, position {sample['position']}  {' '.join(sample['levels'])}")
+    for name in sample["image_ids"]:
+        console.print(f"image     {run.uri}/images/{name}", markup=False)
+    if sample["system"]:
+        console.print(f"system    {sample['system']}", markup=False)
+    for place, turn in enumerate(sample["history"]):
+        console.print(f"{'answer' if place % 2 else 'question':<9} {turn}", markup=False)
+    console.print(f"question  {sample['question']}", markup=False)
+    console.print(f"accepted  {' | '.join(sample['answers'])}", markup=False)
+    if story.responses:
+        console.print(_responses_table(story.responses))
+    for name, prediction in story.predictions.items():
+        console.print(f"{name:<9} {'right' if prediction['correct'] else 'wrong'}: {prediction['text']}", markup=False)
+
+
+def _responses_table(responses: Sequence[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for heading in ("author", "", "response", "verdict", "D", "R_distill", "A", "log p"):
+        table.add_column(heading, justify="left" if heading in ("author", "response", "verdict") else "right")
+    for row in responses:
+        numbers = [_number(row.get(key)) for key in ("divergence", "distill_reward", "advantage", "log_probability")]
+        text = row["text"] if row["finish_reason"] == "stop" else f"{row['text']} [cut off]"
+        table.add_row(row["author"], str(row["index"]), text.replace("[", r"\["), verdict_word(row), *numbers)
+    return table
+
+
+def _tell_reject(run: Storage, sample_id: str) -> None:
+    source, _, row = sample_id.partition("/")
+    for reject in run.find("rejects", REJECTS, "row", [row, sample_id]).to_pylist():
+        if reject["source"] == source or reject["row"] == sample_id:
+            raise ValueError(f"{sample_id}: was rejected: {reject['reason']} ({reject['detail']})")
+    raise ValueError(f"{sample_id}: no such sample in {run.uri}. Ids look like charts/000017-0: <source>/<row id>.")
+
+
+def verdict_word(row: dict[str, Any]) -> str:
+    """right, wrong or null; nothing before score."""
+    if "verdict" not in row:
+        return ""
+    return {1: "right", 0: "wrong", None: "null"}[row["verdict"]]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
