@@ -18,7 +18,6 @@ $(READY): $(LOCKS) pyproject.toml
 	$(BIN)/python -m pip install --quiet uv==0.13.9; \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes $(addprefix -r ,$(LOCKS)); \
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .; \
-	$(BIN)/python -m masters.engines.build; \
 	touch $(READY); \
 	echo "setup     environment ready in $$(( $$(date +%s) - start )) s (.venv, $$(du -sh .venv | cut -f1))"
 

@@ -146,11 +146,15 @@ def run_recipe(
     from masters.pipeline import NAMES, run_directory, run_stages
     from masters.reporting.progress import Screen
     from masters.reporting.terminal import quiet, tail
+    from masters.stages.cluster import disconnect
 
     def go(screen: "Screen") -> None:
-        run = run_stages(config, screen, stages or NAMES)
-        if stages is None:
-            _say_what_came_out(run, screen)
+        try:
+            run = run_stages(config, screen, stages or NAMES)
+            if stages is None:
+                _say_what_came_out(run, screen)
+        finally:
+            disconnect()
 
     local = run_directory(config).local_path
     if verbose or local is None:
@@ -163,10 +167,11 @@ def run_recipe(
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted; what is finished is kept. Continue: masters run {recipe}", err=True)
         raise typer.Exit(130) from None
-    except Exception as error:
-        if not isinstance(error, ValueError):
-            typer.echo(f"{tail(log)}\n(the end of {log})\n", err=True)
+    except ValueError:
         raise
+    except Exception as error:  # noqa: BLE001  whatever a library raises: the line that matters, then the end of the log
+        typer.echo(f"error    {_in_one_line(error)}\n\n{tail(log)}\n(the end of {log})", err=True)
+        raise typer.Exit(1) from None
 
 
 def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
@@ -210,9 +215,14 @@ def guarded(function: Callable[[], object]) -> None:
     try:
         function()
     except ValueError as error:
-        typer.echo(f"error    {getattr(error, 'cause', error)}", err=True)
+        typer.echo(f"error    {getattr(error, 'cause', error)}", err=True)  # Ray wraps a ValueError of a task in a trace
         sys.exit(1)
     except Exception as error:  # noqa: BLE001  the last stop: the log has the trace, people get the line that matters
-        lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        typer.echo(f"error    {type(error).__name__}: {lines[-1].strip()}", err=True)
+        typer.echo(f"error    {_in_one_line(error)}", err=True)
         sys.exit(1)
+
+
+def _in_one_line(error: BaseException) -> str:
+    """The last line of what a library raised: behind a trace of another process stands what went wrong there."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from masters.config.problems import Problem, RecipeError
 from masters.config.run import RunConfig, cross_checks
+
+_PATHS = {"path", "image_root"}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -41,7 +44,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def validate(data: dict[str, Any], shown: str = "recipe") -> RunConfig:
     """A recipe from plain data; `shown` names it in errors. Raises RecipeError."""
     try:
-        config = RunConfig.model_validate_json(json.dumps(data, default=str))
+        config = RunConfig.model_validate_json(json.dumps(_with_absolute_paths(data), default=str))
     except ValidationError as error:
         raise RecipeError(shown, [_problem(item, data) for item in _root_causes(error.errors())]) from None
     problems = list(cross_checks(config))
@@ -53,6 +56,20 @@ def validate(data: dict[str, Any], shown: str = "recipe") -> RunConfig:
 def recipe_schema() -> dict[str, Any]:
     """The JSON schema of recipes, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Masters recipe", **RunConfig.model_json_schema()}
+
+
+def _with_absolute_paths(data: Any) -> Any:
+    """Paths that exist here, made absolute: tasks and actors run in other folders."""
+    if isinstance(data, list):
+        return [_with_absolute_paths(item) for item in data]
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: os.path.abspath(value)
+        if key in _PATHS and isinstance(value, str) and value and os.path.exists(value)
+        else _with_absolute_paths(value)
+        for key, value in data.items()
+    }
 
 
 def _parse(text: str, shown: str) -> Any:

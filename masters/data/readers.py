@@ -3,6 +3,7 @@
 A reader of your own is a function that yields `masters.data.rows.RawRow`; name it in the recipe as `module:function`.
 """
 
+import hashlib
 import importlib
 import json
 import os
@@ -14,6 +15,7 @@ from masters.config.prepare import ChartsSource, CustomSource, LlavaSource, Sour
 from masters.data.charts import chart_rows
 from masters.data.rows import RawRow
 
+_HASHED = 64 << 20
 
 def read_source(source: Source) -> Iterator[RawRow]:
     """All rows of a source, in its own order.
@@ -36,14 +38,23 @@ def read_source(source: Source) -> Iterator[RawRow]:
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """What a source's rows depend on, cheap to compute: its configuration, and size and time of its files."""
-    facts: dict[str, Any] = source.model_dump(mode="json")
+    """What a source's rows depend on: its configuration, and its files; where they lie does not matter.
+
+    Files up to 64 MiB count by their content, larger ones by size and time. Images that rows name are not looked at.
+    """
+    facts: dict[str, Any] = source.model_dump(mode="json", exclude={"path", "image_root"})
     if isinstance(source, LlavaSource | TableSource):
         root = Path(source.path)
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
-        stats = [(str(f.relative_to(root)), f.stat()) for f in files if f.exists()]
-        facts["files"] = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+        facts["files"] = [f"{file.relative_to(root)} {_identity(file)}" for file in files if file.exists()]
     return facts
+
+
+def _identity(file: Path) -> str:
+    stat = file.stat()
+    if stat.st_size > _HASHED:
+        return f"{stat.st_size} {stat.st_mtime_ns}"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
 
 
 def _read_charts(source: ChartsSource) -> Iterator[RawRow]:

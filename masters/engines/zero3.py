@@ -28,7 +28,11 @@ def init_process_group(local_rank: int, gpu: bool) -> torch.device:
     os.environ["LOCAL_RANK"] = str(local_rank)
     os.environ["DS_ACCELERATOR"] = "cuda" if gpu else "cpu"
     import deepspeed
+    import deepspeed.ops
 
+    # Collectives over shared memory would be compiled here at the first start. A worker killed meanwhile leaves torch's build
+    # lock behind, and every later gang waits on it for ever; on CPU plain gloo is fast enough.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", auto_mpi_discovery=False, verbose=False)
     return torch.device("cuda", local_rank) if gpu else torch.device("cpu")
 

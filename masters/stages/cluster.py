@@ -21,6 +21,14 @@ def connect() -> None:
     context.enable_operator_progress_bars = False
 
 
+def disconnect() -> None:
+    """Leave the cluster; one that this driver started ends."""
+    import ray
+
+    if ray.is_initialized():
+        ray.shutdown()
+
+
 def remote_options(resources: TaskResources, gpus: int = 0) -> dict[str, Any]:
     """Ray's options for one task or actor."""
     options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": gpus}
