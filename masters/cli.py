@@ -50,7 +50,9 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 def check(
     recipe: Annotated[Path | None, typer.Argument(help="The recipe to check.", show_default=False)] = None,
     override: Override = None,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of recipes, for your editor.")] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON schema of recipes, for your editor.")
+    ] = False,
 ) -> None:
     """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started."""
     from masters.config.load import load_recipe, recipe_schema
@@ -132,12 +134,17 @@ def tiny_train(
         measured = train_folder(size, folder, recipe, lambda _, loss: tracker.advance(1, f"loss {loss:.3f}"))
     command = f"masters tiny train {size} {folder} --seed {seed} --steps {recipe.steps}"
     (folder / "training.json").write_text(json.dumps({"command": command, **measured}, indent=1) + "\n")
-    words = f"{folder}: {measured['parameters']:,} weights, {100 * measured['accuracy']:.1f} % of {measured['questions']} test questions"
+    accuracy = f"{100 * measured['accuracy']:.1f} % of {measured['questions']} test questions"
+    words = f"{folder}: {measured['parameters']:,} weights, {accuracy}"
     screen.line("tiny", words, time.monotonic() - began)
 
 
 def run_recipe(
-    recipe: str | Path, overrides: Sequence[str] | None = None, *, stages: Sequence[str] | None = None, verbose: bool = False
+    recipe: str | Path,
+    overrides: Sequence[str] | None = None,
+    *,
+    stages: Sequence[str] | None = None,
+    verbose: bool = False,
 ) -> None:
     """Run stages of a recipe, all by default, and say what came out and what to type next."""
     from masters.config.load import load_recipe
@@ -181,7 +188,9 @@ def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
     screen.table(ladder_table(read_ladder(run)))
     sample = read_split(run, "train", ["sample_id"])["sample_id"][0].as_py()
     screen.text(f"report   {run.uri}/report.html")
-    screen.text(f"next     masters show {run.uri} --sample {sample}   ·   masters init my.yaml: your own data and models")
+    screen.text(
+        f"next     masters show {run.uri} --sample {sample}   ·   masters init my.yaml: your own data and models"
+    )
 
 
 def _export_masked(recipe: Path, override: list[str] | None, target: Path, ratio: float, alias: str) -> None:
@@ -215,7 +224,9 @@ def guarded(function: Callable[[], object]) -> None:
     try:
         function()
     except ValueError as error:
-        typer.echo(f"error    {getattr(error, 'cause', error)}", err=True)  # Ray wraps a ValueError of a task in a trace
+        typer.echo(
+            f"error    {getattr(error, 'cause', error)}", err=True
+        )  # Ray wraps a ValueError of a task in a trace
         sys.exit(1)
     except Exception as error:  # noqa: BLE001  the last stop: the log has the trace, people get the line that matters
         typer.echo(f"error    {_in_one_line(error)}", err=True)

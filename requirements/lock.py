@@ -13,7 +13,17 @@ HERE = Path(__file__).parent
 
 def resolve(*extras: str) -> dict[str, str]:
     """Pinned requirement -> its lines, hashes included."""
-    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--python-version", "3.11", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "uv",
+        "pip",
+        "compile",
+        "pyproject.toml",
+        "--python-version",
+        "3.11",
+        "--quiet",
+    ]
     command += ["--generate-hashes", "--no-emit-index-url", "--no-header", "--no-annotate"]
     command += ["--override", str(HERE / "overrides.txt"), "--constraint", str(HERE / "constraints.txt")]
     for extra in extras:

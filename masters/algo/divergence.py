@@ -19,7 +19,7 @@ def log_probabilities(hidden_TH: Tensor, head_VH: Tensor, vocabulary: int) -> Te
 
 
 def jsd(student_TV: Tensor, teacher_TV: Tensor) -> Tensor:
-    """Jensen-Shannon divergence with the 1/2-1/2 mixture (the D of Eq. 4 and 5): [T], in [0, ln 2], symmetric.
+    """Jensen-Shannon divergence with the 1/2-1/2 mixture (the D of Eq. 4 and 5): [T], in [0, ln 2] up to rounding, symmetric.
 
     JSD = 1/2 KL(S || M) + 1/2 KL(T || M), M = (S + T) / 2; both arguments are log-probabilities [T, V].
     """

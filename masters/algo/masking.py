@@ -68,7 +68,9 @@ def mask_(flat: Tensor, patterns: Sequence[int], *, dtype: torch.dtype, slice_nu
         ValueError: if `flat` is narrower than the checkpoint, so that masks would not be exact.
     """
     if not holds_exactly(flat.dtype, dtype):
-        raise ValueError(f"weights in {flat.dtype} cannot be masked by thresholds of a {dtype} checkpoint: use {dtype} or fp32")
+        raise ValueError(
+            f"weights in {flat.dtype} cannot be masked by thresholds of a {dtype} checkpoint: use {dtype} or fp32"
+        )
     bits, masked = flat.view(_INTEGER[flat.dtype]), 0
     for piece, index in _pieces(flat.numel(), slice_numel, start):
         part = bits[piece]

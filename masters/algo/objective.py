@@ -82,7 +82,13 @@ class Terms:
 
 
 def masters_objective(
-    student: Head, teacher: Head, reference: Head | None, responses: Responses, objective: Objective, *, groups: float
+    student: Head,
+    teacher: Head,
+    reference: Head | None,
+    responses: Responses,
+    objective: Objective,
+    *,
+    groups: float,
 ) -> tuple[Tensor, Terms]:
     """Loss (fp32, differentiable in the student's hidden states and head) and its terms.
 

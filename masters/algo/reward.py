@@ -4,14 +4,17 @@ import torch
 from torch import Tensor
 
 TIE = 1e-4
-"""Relative spread of D under which all responses of a group transfer equally well (DESIGN.md 4)."""
+"""Relative spread of D under which all responses of a group transfer equally well."""
+
+ROUNDING = 1e-6
+"""Divergences up to this are rounding of fp32 sums: the responses are tied, too."""
 
 
 def distill_reward(divergence_J: Tensor, group_J: Tensor, judged_J: Tensor) -> Tensor:
     """Reverse min-max normalised divergence within each group (Eq. 7): [J], in [0, 1].
 
     R_distill = (Dmax - D) / (Dmax - Dmin); 1 for all where Dmax - Dmin <= 1e-4 * Dmax, else noise would be stretched to
-    full size. Min and max are taken over the judged responses; the others get 0.
+    full size, and where Dmax is no more than rounding. Min and max are taken over the judged responses; the others get 0.
 
     Args:
         divergence_J: token mean of the JSD of each response, >= 0, fp32 or float64.
@@ -24,7 +27,7 @@ def distill_reward(divergence_J: Tensor, group_J: Tensor, judged_J: Tensor) -> T
     low = low.scatter_reduce(0, index_J, values_J, "amin")[group_J]
     high = high.scatter_reduce(0, index_J, values_J, "amax")[group_J]
     spread = high - low
-    tie = spread <= TIE * high
+    tie = (spread <= TIE * high) | (high <= ROUNDING)
     reward = torch.where(tie, torch.ones_like(spread), (high - divergence_J) / torch.where(tie, 1.0, spread))
     return torch.where(judged_J, reward, torch.zeros_like(reward))
 

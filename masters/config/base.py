@@ -30,7 +30,10 @@ class Section(BaseModel):
 def paper(default: Any, where: str, description: str, **rules: Any) -> Any:
     """A field whose default is the paper's; `where` says the place. The report lists departures from it."""
     return Field(
-        default, description=f"{description} (paper: {where})", json_schema_extra={"paper": str(default), "where": where}, **rules
+        default,
+        description=f"{description} (paper: {where})",
+        json_schema_extra={"paper": str(default), "where": where},
+        **rules,
     )
 
 

@@ -8,5 +8,7 @@ from masters.config.base import Section, ours
 class EngineConfig(Section):
     """Of every vLLM engine: generate, LLM judges, evaluate."""
 
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = ours("auto", "Of weights and activations; auto: the checkpoint's.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = ours(
+        "auto", "Of weights and activations; auto: the checkpoint's."
+    )
     max_model_len: int = ours(4096, "Longest prompt and response together, in tokens.", ge=16)

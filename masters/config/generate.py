@@ -26,6 +26,7 @@ class GenerateConfig(Section):
     max_tokens: int = ours(512, "Longest response, in tokens.", ge=1)
     coverage: Literal["scheduled", "all"] = ours(
         "scheduled",
-        "scheduled: each question by the level that it meets in training; all: by every level, as the paper did (M times the cost).",
+        "scheduled: each question by the level that it meets in training; "
+        "all: by every level, as the paper did (M times the cost).",
     )
     shard_size: int = ours(256, "Questions in a shard, the unit of work and of commit.", ge=1, le=100_000)

@@ -31,7 +31,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise RecipeError(shown, [Problem("file", None, error.strerror or str(error), "Try `masters init my.yaml`.")]) from error
+        raise RecipeError(
+            shown, [Problem("file", None, error.strerror or str(error), "Try `masters init my.yaml`.")]
+        ) from error
     data = _parse(text, shown)
     if not isinstance(data, dict):
         raise RecipeError(shown, [Problem("file", None, "is not a mapping of fields", "Try `masters init my.yaml`.")])
@@ -55,7 +57,11 @@ def validate(data: dict[str, Any], shown: str = "recipe") -> RunConfig:
 
 def recipe_schema() -> dict[str, Any]:
     """The JSON schema of recipes, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Masters recipe", **RunConfig.model_json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Masters recipe",
+        **RunConfig.model_json_schema(),
+    }
 
 
 def _with_absolute_paths(data: Any) -> Any:
@@ -86,7 +92,10 @@ def _apply(data: dict[str, Any], override: str, shown: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.replace("[", ".").replace("]", "").split(".")
     if not equals or not all(keys):
-        raise RecipeError(shown, [Problem(f"--set {override}", None, "is not field.path=value", "Write --set train.lr=1e-5.")])
+        raise RecipeError(
+            shown,
+            [Problem(f"--set {override}", None, "is not field.path=value", "Write --set train.lr=1e-5.")],
+        )
     value, place = _parse(text, f"--set {path}"), data
     try:
         for key in keys[:-1]:
@@ -116,7 +125,12 @@ def _problem(error: Any, data: Any) -> Problem:
         remedy = f"Did you mean {close[0]}?" if close else f"Known here: {', '.join(known)}."
         return Problem(path, _short(value), "is not a field of a recipe", remedy)
     if path.endswith("_env"):
-        return Problem(path, None, "must be the NAME of an environment variable; the value given is not shown", "Write HF_TOKEN, say.")
+        return Problem(
+            path,
+            None,
+            "must be the NAME of an environment variable; the value given is not shown",
+            "Write HF_TOKEN, say.",
+        )
     rule, _, remedy = message.partition(". ")
     return Problem(path, _short(value), rule[0].lower() + rule[1:], remedy)
 

@@ -26,7 +26,9 @@ class RowDefaults(Section):
     """What applies to every row of a source that does not say otherwise itself."""
 
     split: Split = ours("train", "Split of rows without a `split` of their own.")
-    answer_type: AnswerType = ours("text", "`number` allows the numeric tolerance; for rows without a type of their own.")
+    answer_type: AnswerType = ours(
+        "text", "`number` allows the numeric tolerance; for rows without a type of their own."
+    )
 
 
 class LlavaSource(RowDefaults):
@@ -41,7 +43,9 @@ class LlavaSource(RowDefaults):
 class TableSource(RowDefaults):
     """Parquet files, or a folder that Hugging Face `datasets` wrote, with image bytes in a column."""
 
-    type: Literal["parquet", "datasets"]
+    type: Literal["parquet", "datasets"] = Field(
+        description="parquet: files; datasets: a folder that save_to_disk wrote."
+    )
     name: Name
     path: str = Field(description="A file or a folder.")
     id: str = ours("id", "Column with the row's id.")

@@ -23,4 +23,6 @@ class RecipeError(ValueError):
     def __init__(self, recipe: str, problems: list[Problem]):
         self.recipe, self.problems = recipe, problems
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__("\n".join([*(f"{recipe}: {problem}" for problem in problems), f"{count}; nothing was started."]))
+        super().__init__(
+            "\n".join([*(f"{recipe}: {problem}" for problem in problems), f"{count}; nothing was started."])
+        )

@@ -15,7 +15,9 @@ class TaskResources(Section):
 
     cpus: float = ours(1, "CPUs it takes.", gt=0)
     memory_gib: float = ours(0, "Memory it reserves; 0 reserves none.", ge=0)
-    labels: Labels = Field(default_factory=dict, description="Node labels it needs, for example ray.io/node-group: generate.")
+    labels: Labels = Field(
+        default_factory=dict, description="Node labels it needs, for example ray.io/node-group: generate."
+    )
 
 
 class PoolResources(TaskResources):

@@ -53,7 +53,12 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
     yield from _source_problems(config)
     mix = config.generate.mix
     if mix.teacher + mix.student + mix.label == 0:
-        yield Problem("generate.mix", "0 + 0 + 0", "nobody answers", "Set generate.mix.teacher and generate.mix.student to 4.")
+        yield Problem(
+            "generate.mix",
+            "0 + 0 + 0",
+            "nobody answers",
+            "Set generate.mix.teacher and generate.mix.student to 4.",
+        )
     if config.generate.max_tokens >= config.engine.max_model_len:
         yield Problem(
             "generate.max_tokens",
@@ -67,11 +72,17 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
         yield Problem(
             "train.groups_per_step",
             train.groups_per_step,
-            f"must be a multiple of resources.train.workers {gang.workers} x groups_per_micro_batch {train.groups_per_micro_batch}",
+            f"must be a multiple of resources.train.workers {gang.workers} x "
+            f"groups_per_micro_batch {train.groups_per_micro_batch}",
             f"Use {share * max(1, round(train.groups_per_step / share))}.",
         )
     if train.precision == "bf16" and config.engine.dtype == "float32":
-        yield Problem("train.precision", "bf16", "is narrower than engine.dtype float32", "Use fp32, or engine.dtype auto.")
+        yield Problem(
+            "train.precision",
+            "bf16",
+            "is narrower than engine.dtype float32",
+            "Use fp32, or engine.dtype auto.",
+        )
 
 
 def _curriculum_problems(config: RunConfig) -> Iterator[Problem]:
@@ -84,7 +95,12 @@ def _curriculum_problems(config: RunConfig) -> Iterator[Problem]:
             rule, _, remedy = str(error).partition(". ")
             yield Problem(f"{where}.mask_step", teacher.mask_step, rule, remedy)
         if teacher.alias in {STUDENT, LABEL}:
-            yield Problem(f"{where}.alias", teacher.alias, "names another author", "Use another alias, for example `big`.")
+            yield Problem(
+                f"{where}.alias",
+                teacher.alias,
+                "names another author",
+                "Use another alias, for example `big`.",
+            )
         if teacher.alias in seen:
             yield Problem(f"{where}.alias", teacher.alias, "is used twice", "Give every teacher an alias of its own.")
         seen.add(teacher.alias)
@@ -95,5 +111,10 @@ def _source_problems(config: RunConfig) -> Iterator[Problem]:
     for index, source in enumerate(config.prepare.sources):
         if source.name in seen:
             where = f"prepare.sources[{index}].name"
-            yield Problem(where, source.name, "is used twice, so sample ids would collide", "Give every source its own name.")
+            yield Problem(
+                where,
+                source.name,
+                "is used twice, so sample ids would collide",
+                "Give every source its own name.",
+            )
         seen.add(source.name)

@@ -18,7 +18,9 @@ class TeacherJudge(Section):
 
     type: Literal["teacher"]
     max_tokens: int = ours(512, "Longest explanation, in tokens.", ge=16)
-    temperature: float = ours(0.0, "Of the first attempt; later ones use 0.7, or they would repeat the first.", ge=0, le=2)
+    temperature: float = ours(
+        0.0, "Of the first attempt; later ones use 0.7, or they would repeat the first.", ge=0, le=2
+    )
     attempts: int = ours(3, "How often a null verdict is asked for, each time with another seed.", ge=1, le=10)
 
 
@@ -29,4 +31,6 @@ class ScoreConfig(Section):
     """Accuracy verdicts (Eq. 6)."""
 
     judge: Judge = paper(TeacherJudge(type="teacher"), "4.1", "Who judges.")
-    numeric_tolerance: float = ours(0.05, "Relative tolerance of the rule judge for answers declared `number`.", ge=0, lt=1)
+    numeric_tolerance: float = ours(
+        0.05, "Relative tolerance of the rule judge for answers declared `number`.", ge=0, lt=1
+    )

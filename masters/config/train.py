@@ -8,7 +8,9 @@ from masters.config.base import Section, ours, paper
 class TrainConfig(Section):
     """Offline GRPO and Jensen-Shannon distillation (Eq. 8-11) under DeepSpeed ZeRO-3."""
 
-    objective: Literal["masters", "sft"] = paper("masters", "Eq. 8", "`sft` is cross-entropy on the responses: a control.")
+    objective: Literal["masters", "sft"] = paper(
+        "masters", "Eq. 8", "`sft` is cross-entropy on the responses: a control."
+    )
     policy_weight: float = paper(1.0, "Eq. 8", "Weight of the policy term; 0 trains without rewards.", ge=0)
     kl_weight: float = paper(0.1, "Appendix B", "beta; 0 needs no reference model.", ge=0)
     kl: Literal["exact", "k3"] = ours("exact", "KL to the initial student: over the vocabulary, or the k3 estimate.")
@@ -21,6 +23,8 @@ class TrainConfig(Section):
     gradient_clip: float = ours(1.0, "Largest norm of the gradient.", gt=0)
     groups_per_step: int = ours(64, "Questions in an optimiser step, over all workers.", ge=1)
     groups_per_micro_batch: int = ours(1, "Questions that one worker takes through the models at once.", ge=1)
-    precision: Literal["bf16", "fp32"] = paper("bf16", "4.1: DeepSpeed", "Of weights and activations; the optimiser keeps fp32.")
+    precision: Literal["bf16", "fp32"] = paper(
+        "bf16", "4.1: DeepSpeed", "Of weights and activations; the optimiser keeps fp32."
+    )
     gradient_checkpointing: bool = ours(False, "Recompute the student's activations: less memory, a third more time.")
     checkpoint_every: int = ours(100, "Steps between checkpoints.", ge=1)

@@ -26,7 +26,19 @@ COLOURS = {
 }
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 CORNERS = ("top left", "top right", "bottom left", "bottom right")
-QUESTION_TYPES = ("colour", "shape", "at", "count", "count_colour", "exist", "tallest", "shortest", "value", "bars", "compare")
+QUESTION_TYPES = (
+    "colour",
+    "shape",
+    "at",
+    "count",
+    "count_colour",
+    "exist",
+    "tallest",
+    "shortest",
+    "value",
+    "bars",
+    "compare",
+)
 _TALLEST = 6
 _SPLITS = {**dict.fromkeys(range(7), "train"), 7: "validation", 8: "test", 9: "test"}
 
@@ -73,7 +85,8 @@ def scenes(seed: int, split: str) -> Iterator[tuple[int, Scene]]:
 
 def chart_rows(seed: int, split: str, images: int, questions_per_image: int, first_number: int) -> Iterator[RawRow]:
     """Rows of `images` different images of a split. The label is a random one of the phrasings, listed first."""
-    number, seen = first_number, set()
+    number = first_number
+    seen: set[bytes] = set()
     for index, drawn in scenes(seed, split):
         if len(seen) == images:
             return
@@ -115,9 +128,17 @@ def _shapes(rng: random.Random, draw: ImageDraw.ImageDraw) -> Iterator[Question]
     shapes, colours = [t[0] for t in things], [t[1] for t in things]
     for shape, colour, cell in things:
         if shapes.count(shape) == 1:
-            yield Question("colour", f"What colour is the {shape}?", (colour, f"The {shape} is {colour}.", f"It is {colour}."))
+            yield Question(
+                "colour",
+                f"What colour is the {shape}?",
+                (colour, f"The {shape} is {colour}.", f"It is {colour}."),
+            )
         if colours.count(colour) == 1:
-            yield Question("shape", f"What shape is {colour}?", (shape, f"The {colour} shape is a {shape}.", f"It is a {shape}."))
+            yield Question(
+                "shape",
+                f"What shape is {colour}?",
+                (shape, f"The {colour} shape is a {shape}.", f"It is a {shape}."),
+            )
         name = f"{_article(colour)} {colour} {shape}"
         answers = (f"{colour} {shape}", f"{name[0].upper()}{name[1:]}.", f"There is {name}.")
         yield Question("at", f"What is at the {CORNERS[cell]}?", answers)
@@ -126,8 +147,8 @@ def _shapes(rng: random.Random, draw: ImageDraw.ImageDraw) -> Iterator[Question]
     yield Question("count_colour", f"How many {colour} shapes are there?", _amount(colours.count(colour)))
     shape, colour = rng.choice(things)[:2] if rng.random() < 0.5 else (rng.choice(shapes), rng.choice(list(COLOURS)))
     present = any(t[:2] == (shape, colour) for t in things)
-    answers = ("Yes.", "Yes, there is.") if present else ("No.", "No, there is not.")
-    yield Question("exist", f"Is there {_article(colour)} {colour} {shape}?", answers)
+    said = ("Yes.", "Yes, there is.") if present else ("No.", "No, there is not.")
+    yield Question("exist", f"Is there {_article(colour)} {colour} {shape}?", said)
 
 
 def _bars(rng: random.Random, draw: ImageDraw.ImageDraw) -> Iterator[Question]:
@@ -144,13 +165,17 @@ def _bars(rng: random.Random, draw: ImageDraw.ImageDraw) -> Iterator[Question]:
         answers = (str(value), f"It is {NUMBERS[value]}.", f"The {colour} bar is {NUMBERS[value]}.")
         yield Question("value", f"What is the value of the {colour} bar?", answers)
     count = len(colours)
-    yield Question("bars", "How many bars are there?", (str(count), NUMBERS[count], f"There are {NUMBERS[count]} bars."))
+    yield Question(
+        "bars", "How many bars are there?", (str(count), NUMBERS[count], f"There are {NUMBERS[count]} bars.")
+    )
     first, second = rng.sample(range(count), 2)
-    answers = ("Yes.", "Yes, it is.") if values[first] > values[second] else ("No.", "No, it is not.")
-    yield Question("compare", f"Is the {colours[first]} bar taller than the {colours[second]} bar?", answers)
+    said = ("Yes.", "Yes, it is.") if values[first] > values[second] else ("No.", "No, it is not.")
+    yield Question("compare", f"Is the {colours[first]} bar taller than the {colours[second]} bar?", said)
 
 
-def _draw_shape(draw: ImageDraw.ImageDraw, shape: str, x: int, y: int, radius: int, colour: tuple[int, int, int]) -> None:
+def _draw_shape(
+    draw: ImageDraw.ImageDraw, shape: str, x: int, y: int, radius: int, colour: tuple[int, int, int]
+) -> None:
     if shape == "circle":
         draw.ellipse([x - radius, y - radius, x + radius, y + radius], fill=colour)
     elif shape == "square":

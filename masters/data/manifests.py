@@ -84,14 +84,12 @@ def in_words(changes: list[str], most: int = 3) -> str:
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        items = value.items()
-    elif isinstance(value, list | tuple):
-        items = enumerate(value)
-    else:
+    if isinstance(value, list | tuple):
+        value = dict(enumerate(value))
+    if not isinstance(value, Mapping):
         return {prefix: value}
     flat: dict[str, Any] = {}
-    for key, item in items:
+    for key, item in value.items():
         flat.update(_flatten(item, f"{prefix}.{key}" if prefix else str(key)))
     return flat
 

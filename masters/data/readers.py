@@ -17,6 +17,7 @@ from masters.data.rows import RawRow
 
 _HASHED = 64 << 20
 
+
 def read_source(source: Source) -> Iterator[RawRow]:
     """All rows of a source, in its own order.
 
@@ -71,7 +72,9 @@ def _custom_reader(source: CustomSource) -> Callable[..., Iterable[RawRow]]:
     try:
         return getattr(importlib.import_module(module), function)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"prepare.sources[{source.name}].reader = {source.reader}: {error}. Is it on PYTHONPATH?") from error
+        raise ValueError(
+            f"prepare.sources[{source.name}].reader = {source.reader}: {error}. Is it on PYTHONPATH?"
+        ) from error
 
 
 def _read_llava(source: LlavaSource) -> Iterator[RawRow]:
@@ -133,7 +136,14 @@ def _llava_turns(record: Any, root: str, source: LlavaSource) -> Iterator[dict[s
         suffix = "" if len(turns) == 2 else f"#{index // 2}"
         row_id = f"{base['row_id']}{suffix}" if suffix and isinstance(base["row_id"], str | int) else base["row_id"]
         question, answer = turns[index : index + 2]
-        yield {**base, "row_id": row_id, "system": system, "question": question, "answers": answer, "history": turns[:index]}
+        yield {
+            **base,
+            "row_id": row_id,
+            "system": system,
+            "question": question,
+            "answers": answer,
+            "history": turns[:index],
+        }
 
 
 def _split_conversation(turns: Any) -> tuple[Any, list[Any]]:
@@ -167,7 +177,9 @@ def _read_table(source: TableSource) -> Iterator[RawRow]:
         missing = [column for column in (source.id, source.question, source.answer) if column not in record]
         if missing:
             found = ", ".join(record)
-            raise ValueError(f"prepare.sources[{source.name}]: no column {missing[0]}; found {found}. Name your columns in the recipe.")
+            raise ValueError(
+                f"prepare.sources[{source.name}]: no column {missing[0]}; found {found}. Name your columns in the recipe."
+            )
         images = record.get(source.images)
         images = images if isinstance(images, list) else [] if images is None else [images]
         yield RawRow(
@@ -175,7 +187,9 @@ def _read_table(source: TableSource) -> Iterator[RawRow]:
             row_id=record[source.id],
             question=record[source.question],
             answers=record[source.answer],
-            images=[image.get("bytes") or image.get("path") if isinstance(image, Mapping) else image for image in images],
+            images=[
+                image.get("bytes") or image.get("path") if isinstance(image, Mapping) else image for image in images
+            ],
             system=record.get(source.system),
             answer_type=record.get("answer_type") or source.answer_type,
             question_type=record.get("question_type") or "",

@@ -97,7 +97,9 @@ def check_row(row: RawRow, source: str, max_image_pixels: int) -> tuple[dict[str
     images = [check_image(image, max_image_pixels) for image in _list(row.images, "image list")]
     marks = sum(turn.count(IMAGE_MARK) for turn in [*history[::2], question])
     if marks and marks != len(images):
-        raise RejectError("number of <image> marks differs from number of images", f"{marks} marks, {len(images)} images")
+        raise RejectError(
+            "number of <image> marks differs from number of images", f"{marks} marks, {len(images)} images"
+        )
     sample = {
         "sample_id": f"{source}/{row_id}",
         "image_ids": [image.name for image in images],
@@ -137,7 +139,9 @@ def check_image(image: Any, max_pixels: int) -> CheckedImage:
             with Image.open(io.BytesIO(content)) as opened:
                 kind, (width, height) = opened.format, opened.size
                 if width * height > max_pixels:
-                    raise RejectError("image is too large", f"{width} x {height}, prepare.max_image_pixels is {max_pixels}")
+                    raise RejectError(
+                        "image is too large", f"{width} x {height}, prepare.max_image_pixels is {max_pixels}"
+                    )
                 if max(width, height) > _MAX_ASPECT_RATIO * min(width, height):
                     raise RejectError("image is too long and narrow", f"{width} x {height}")
                 opened.convert("RGB")

@@ -111,12 +111,13 @@ class Storage:
         parent, _, base = self._path(name).rpartition("/")
         os.makedirs(parent, exist_ok=True)
         temporary = f"{parent}/.{base}.{uuid.uuid4().hex}"
-        shutil.copytree(folder, temporary)
+        shutil.copytree(folder, temporary, copy_function=shutil.copyfile)  # with the usual permissions
         self.delete(name)
         os.rename(temporary, self._path(name))
 
     def download(self, name: str, folder: str | os.PathLike[str]) -> None:
         """Copy a folder to a local one."""
+        os.makedirs(folder, exist_ok=True)
         pafs.copy_files(self._path(name), os.fspath(folder), source_filesystem=self._filesystem)
 
     def move(self, source: str, target: str) -> None:

@@ -1,4 +1,4 @@
-"""Schemas of the tables in a run directory (DESIGN.md 6). `SCHEMA_VERSION` enters every digest."""
+"""Schemas of the tables in a run directory. `SCHEMA_VERSION` enters every digest."""
 
 import pyarrow as pa
 
@@ -8,7 +8,10 @@ SAMPLES = pa.schema(
     [
         ("sample_id", pa.string()),  # <source>/<row id>, unique in a run
         ("position", pa.int64()),  # in the seeded permutation of the accepted samples of the split
-        ("levels", pa.list_(pa.string())),  # the level met under each teacher, in curriculum order; empty outside train
+        (
+            "levels",
+            pa.list_(pa.string()),
+        ),  # the level met under each teacher, in curriculum order; empty outside train
         ("image_ids", pa.list_(pa.string())),  # names below images/
         ("system", pa.string()),  # system prompt, or null
         ("history", pa.list_(pa.string())),  # earlier turns: question, answer, question, answer, ...

@@ -53,7 +53,9 @@ class Trial:
             ValueError: where rows fail only together, so that no row is to blame.
         """
         if not self.is_probe and self.bisected:
-            raise ValueError(f"rows fail together and not alone ({reason}); lower generate.shard_size or resources.engine.max_num_seqs")
+            raise ValueError(
+                f"rows fail together and not alone ({reason}); lower generate.shard_size or resources.engine.max_num_seqs"
+            )
         return self._narrow(reason)
 
     def _died(self) -> "Trial":

@@ -149,7 +149,12 @@ class MaskedEngine:
         outputs = self._llm.generate(prompts, parameters, use_tqdm=False)
         return [
             [
-                Completion(choice.text, tuple(choice.token_ids), choice.finish_reason or "length", request.seed + choice.index)
+                Completion(
+                    choice.text,
+                    tuple(choice.token_ids),
+                    choice.finish_reason or "length",
+                    request.seed + choice.index,
+                )
                 for choice in sorted(output.outputs, key=lambda choice: choice.index)
             ]
             for request, output in zip(requests, outputs, strict=True)

@@ -59,7 +59,9 @@ class _StudentModel(_Model):
 
 
 class _FrozenModel(_Model):
-    def forward(self, packed: Packed | None, media: dict[str, Tensor], hidden: Tensor | None, use: WithHead | None) -> Any:
+    def forward(
+        self, packed: Packed | None, media: dict[str, Tensor], hidden: Tensor | None, use: WithHead | None
+    ) -> Any:
         if packed is not None:
             return hidden_states(self.vlm, packed, media)
         return self.vlm.lm_head(hidden, use)
@@ -87,17 +89,13 @@ class Zero3Student:
         make_optimizer: MakeOptimizer,
         gradient_checkpointing: bool = False,
     ):
-        import deepspeed
-
         config = _config(precision, micro_batches=micro_batches, gradient_clip=gradient_clip)
         self.folder = folder
         self._dtype, model = _load(folder, precision, config)
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         module = _StudentModel(model.train())
-        self.engine, *_ = deepspeed.initialize(
-            model=module, optimizer=make_optimizer(_groups(module)), config=config, dist_init_required=False
-        )
+        self.engine = _initialize(module, config, make_optimizer(_groups(module)))
 
     @property
     def vlm(self) -> Any:
@@ -142,13 +140,10 @@ class Zero3Frozen:
     """A model that is only asked: the reference, and the base of the teacher."""
 
     def __init__(self, folder: Path, precision: str):
-        import deepspeed
-
         config = _config(precision)
         _, model = _load(folder, precision, config)
         self.folder = folder
-        module = _FrozenModel(model.eval().requires_grad_(False))
-        self.engine, *_ = deepspeed.initialize(model=module, config=config, dist_init_required=False)
+        self.engine = _initialize(_FrozenModel(model.eval().requires_grad_(False)), config)
         self.engine.eval()
 
     @property
@@ -185,7 +180,9 @@ class Zero3Teacher(Zero3Frozen):
         super().__init__(folder, precision)
         self._thresholds, self.ratio = thresholds, UNMASKED
         self._shards = dict(_shards(self.vlm, thresholds, family_of(folder)))
-        self._originals = {name: parameter.ds_tensor.detach().to("cpu", copy=True) for name, parameter in self._shards.items()}
+        self._originals = {
+            name: parameter.ds_tensor.detach().to("cpu", copy=True) for name, parameter in self._shards.items()
+        }
 
     def set_ratio(self, ratio: str) -> None:
         """Restore all weights, then mask at `ratio`."""
@@ -236,9 +233,29 @@ def _load(folder: Path, precision: str, config: dict[str, Any]) -> tuple[torch.d
     return AutoConfig.from_pretrained(folder).dtype or torch.float32, model
 
 
+def _initialize(model: _Model, config: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> Any:
+    """A DeepSpeed engine around a model that `_load` made.
+
+    zero.Init creates, and DeepSpeed casts, buffers in the precision of the weights; rotary frequencies in bf16 would turn by
+    wrong angles. They are computed anew and put back in the precision that the model asks for.
+    """
+    import deepspeed
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForImageTextToText
+
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
+    with init_empty_weights():
+        plain = AutoModelForImageTextToText.from_config(model.vlm.config, dtype=torch.float32)
+    for name, buffer in plain.named_buffers():
+        owner, _, leaf = name.rpartition(".")
+        place = model.vlm.get_submodule(owner)._buffers
+        place[leaf] = buffer.to(place[leaf].device)
+    return engine
+
+
 def _groups(module: nn.Module) -> list[dict[str, Any]]:
     """Parameters of two or more dimensions decay, the others do not."""
-    trained = [p for p in module.parameters() if p.requires_grad]
+    trained: list[Any] = [p for p in module.parameters() if p.requires_grad]
     decayed = [p for p in trained if len(p.ds_shape) >= 2]
     others = [p for p in trained if len(p.ds_shape) < 2]
     return [{"params": decayed, "decay": True}, {"params": others, "decay": False}]
@@ -246,11 +263,13 @@ def _groups(module: nn.Module) -> list[dict[str, Any]]:
 
 def _shards(model: nn.Module, thresholds: ThresholdsFile, family: Family) -> Iterable[tuple[str, Any]]:
     """(name in the checkpoint file, parameter) of everything that is masked."""
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Any] = dict(model.named_parameters())
     for name, entry in thresholds.tensors.items():
         parameter = parameters.get(family.parameter_name(name))
         if parameter is None:
             raise ValueError(f"{name}: has thresholds, but the model has no parameter {family.parameter_name(name)}")
         if parameter.ds_numel != entry.numel:
-            raise ValueError(f"{name}: {parameter.ds_numel} weights, thresholds are of {entry.numel}: another checkpoint")
+            raise ValueError(
+                f"{name}: {parameter.ds_numel} weights, thresholds are of {entry.numel}: another checkpoint"
+            )
         yield name, parameter

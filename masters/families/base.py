@@ -39,7 +39,7 @@ class Family:
     end_of_turn: str
 
     def in_scope(self, file_name: str, shape: Sequence[int], scope: MaskScope) -> bool:
-        """Whether the tensor is masked (DESIGN.md 4): weights of two or more dimensions; biases and norms never."""
+        """Whether the tensor is masked: weights of two or more dimensions; biases and norms never."""
         if len(shape) < 2 or not (file_name.endswith(".weight") or re.search(self.stacked_experts, file_name)):
             return False
         if scope == "all":

@@ -56,7 +56,10 @@ class RuleJudge:
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """1 for a match, else 0; never null."""
         return [
-            Verdict(int(matches(item.response, item.answers, item.answer_type, self._tolerance)), "normalised match")
+            Verdict(
+                int(matches(item.response, item.answers, item.answer_type, self._tolerance)),
+                "normalised match",
+            )
             for item in items
         ]
 
@@ -70,7 +73,13 @@ class TeacherJudge:
     name = "teacher"
 
     def __init__(self, engine: MaskedEngine, chat: ChatProcessor, config: TeacherJudgeConfig, longest: int, seed: int):
-        self._engine, self._chat, self._config, self._longest, self._seed = engine, chat, config, longest, seed
+        self._engine, self._chat, self._config, self._longest, self._seed = (
+            engine,
+            chat,
+            config,
+            longest,
+            seed,
+        )
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """Equal responses to a question are judged once."""
@@ -84,22 +93,34 @@ class TeacherJudge:
         return [verdicts[item.key, item.response] for item in items]
 
     def _ask(self, items: Sequence[Item], attempt: int) -> list[Verdict]:
-        first = self._complete([self._first(item) for item in items], items, attempt, "evaluate", self._config.max_tokens)
-        second = self._complete([score_prompt(text) for text in first], items, attempt, "score", _SCORE_TOKENS)
+        first = self._complete(
+            [self._first(item) for item in items], items, attempt, "evaluate", self._config.max_tokens
+        )
+        summaries = [score_prompt(text) if text.strip() else None for text in first]
+        second = self._complete(summaries, items, attempt, "score", _SCORE_TOKENS)
         return [Verdict(verdict(*texts), texts[0]) for texts in zip(first, second, strict=True)]
 
     def _first(self, item: Item) -> list[dict[str, Any]]:
         return evaluate_prompt(item.question, item.answers[0], item.response)
 
     def _complete(
-        self, chats: Sequence[list[dict[str, Any]]], items: Sequence[Item], attempt: int, which: str, max_tokens: int
+        self,
+        chats: Sequence[list[dict[str, Any]] | None],
+        items: Sequence[Item],
+        attempt: int,
+        which: str,
+        max_tokens: int,
     ) -> list[str]:
-        """The judge's completions; empty where the prompt leaves no room, which makes the verdict null."""
-        prompts = [self._chat.prompt(chat) for chat in chats]
-        fitting = [i for i, prompt in enumerate(prompts) if self._fits(prompt, max_tokens)]
+        """The judge's completions; empty, which makes the verdict null, without a chat and where it leaves no room."""
+        prompts = [self._chat.prompt(chat) if chat else "" for chat in chats]
+        fitting = [i for i, prompt in enumerate(prompts) if prompt and self._fits(prompt, max_tokens)]
         temperature = self._config.temperature if attempt == 0 else _RETRY_TEMPERATURE
         requests = [
-            Request(prompts[i], (), response_seed(self._seed, f"{items[i].key}/{items[i].response}", f"{which}/{attempt}"))
+            Request(
+                prompts[i],
+                (),
+                response_seed(self._seed, f"{items[i].key}/{items[i].response}", f"{which}/{attempt}"),
+            )
             for i in fitting
         ]
         answers = self._engine.generate(requests, Sampling(1, max_tokens, temperature)) if requests else []

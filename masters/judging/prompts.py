@@ -4,7 +4,10 @@ import re
 from importlib.resources import files
 from typing import Any
 
-_TAGS = re.compile(r"<(?=\s*/?\s*(?:question|ground truth|generated text|answer|overall_summary|think)\s*/?\s*>)", re.IGNORECASE)
+_TAGS = re.compile(
+    r"<(?=\s*/?\s*(?:question|ground truth|generated text|answer|overall_summary|think)\s*/?\s*>)",
+    re.IGNORECASE,
+)
 
 
 def evaluate_prompt(question: str, ground_truth: str, generated_text: str) -> list[dict[str, Any]]:

@@ -110,5 +110,7 @@ def common_vocabulary(first: ChatProcessor, second: ChatProcessor) -> int:
     one, two = ({index: token for token, index in p.tokenizer.get_vocab().items()} for p in (first, second))
     for index in sorted(one.keys() & two.keys()):
         if one[index] != two[index]:
-            raise ValueError(f"token {index} is {one[index]!r} for one model and {two[index]!r} for the other: not of one family")
+            raise ValueError(
+                f"token {index} is {one[index]!r} for one model and {two[index]!r} for the other: not of one family"
+            )
     return min(max(one), max(two)) + 1

@@ -29,5 +29,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
     )
     for kind in ("missing_keys", "mismatched_keys"):
         if report[kind]:
-            raise ValueError(f"{folder}: {kind.replace('_', ' ')}, for example {sorted(report[kind])[0]}: not the whole model")
+            raise ValueError(
+                f"{folder}: {kind.replace('_', ' ')}, for example {sorted(report[kind])[0]}: not the whole model"
+            )
     return model

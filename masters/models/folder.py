@@ -38,7 +38,9 @@ def resolve(path: str, token_env: str, *, weights: bool = True) -> Path:
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"{path}: no such folder here, and the hub did not give it ({reason}). Is {token_env} set?") from error
+        raise ValueError(
+            f"{path}: no such folder here, and the hub did not give it ({reason}). Is {token_env} set?"
+        ) from error
     return Path(folder)
 
 
@@ -63,7 +65,9 @@ def weight_files(folder: Path) -> list[str]:
     if index.exists():
         missing = set(json.loads(index.read_text())["weight_map"].values()) - set(files)
         if missing:
-            raise ValueError(f"{folder}: {sorted(missing)[0]} is named in the index and not there: the download is incomplete")
+            raise ValueError(
+                f"{folder}: {sorted(missing)[0]} is named in the index and not there: the download is incomplete"
+            )
     return files
 
 

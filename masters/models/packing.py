@@ -111,7 +111,9 @@ def prompt_positions(model: Any, input_ids: Tensor, media: dict[str, Tensor]) ->
     if not hasattr(core, "get_rope_index"):
         return torch.arange(len(input_ids))[None]
     kinds = (input_ids == model.config.image_token_id).int()
-    positions, _ = core.get_rope_index(input_ids[None], mm_token_type_ids=kinds[None], image_grid_thw=media.get("image_grid_thw"))
+    positions, _ = core.get_rope_index(
+        input_ids[None], mm_token_type_ids=kinds[None], image_grid_thw=media.get("image_grid_thw")
+    )
     return positions[:, 0]
 
 

@@ -120,12 +120,16 @@ def mask_tensor(name: str, weight: Tensor, file: ThresholdsFile, ratio: str) -> 
     if entry is None or ratio == UNMASKED:
         return weight
     if weight.numel() != entry.numel or weight.dtype != getattr(torch, entry.dtype):
-        raise ValueError(f"{name}: {weight.numel()} weights in {weight.dtype}; thresholds are of {entry.numel} in {entry.dtype}")
+        raise ValueError(
+            f"{name}: {weight.numel()} weights in {weight.dtype}; thresholds are of {entry.numel} in {entry.dtype}"
+        )
     masked = weight.contiguous().clone()
     below = entry.apply_(masked.view(-1), ratio)
     if below != entry.masked[ratio]:
         expected = entry.masked[ratio]
-        raise ValueError(f"{name}: {below} weights fall below ratio {ratio}, {expected} expected: thresholds are of another checkpoint")
+        raise ValueError(
+            f"{name}: {below} weights fall below ratio {ratio}, {expected} expected: thresholds are of another checkpoint"
+        )
     return masked
 
 

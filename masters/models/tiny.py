@@ -87,9 +87,14 @@ def build_processor(tokenizer: Any) -> Any:
     """Tokenizer and image processor together; images are scaled to 4 to 16 image tokens."""
     from transformers import Qwen2_5_VLProcessor, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
 
-    images = Qwen2VLImageProcessor(patch_size=PATCH, merge_size=MERGE, min_pixels=SIZE * SIZE, max_pixels=4 * SIZE * SIZE)
+    images = Qwen2VLImageProcessor(
+        patch_size=PATCH, merge_size=MERGE, min_pixels=SIZE * SIZE, max_pixels=4 * SIZE * SIZE
+    )
     return Qwen2_5_VLProcessor(
-        image_processor=images, tokenizer=tokenizer, video_processor=Qwen2VLVideoProcessor(), chat_template=CHAT_TEMPLATE
+        image_processor=images,
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(),
+        chat_template=CHAT_TEMPLATE,
     )
 
 
@@ -153,4 +158,3 @@ def make_untrained(folder: Path, size: str, seed: int, dtype: torch.dtype = torc
     """A folder with random weights, for tests of mechanics."""
     tokenizer = build_tokenizer()
     save(build_model(SIZES[size], tokenizer, seed, **options), tokenizer, folder, dtype)
-

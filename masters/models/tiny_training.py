@@ -93,7 +93,10 @@ def measure(model: Any, chat: ChatProcessor) -> dict[str, Any]:
         asked = drawn.questions[:_TEST_QUESTIONS]
         chats = [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": q.text}]}] for q in asked]
         inputs = chat.processor(
-            text=[chat.prompt(c) for c in chats], images=[drawn.image] * len(asked), padding=True, return_tensors="pt"
+            text=[chat.prompt(c) for c in chats],
+            images=[drawn.image] * len(asked),
+            padding=True,
+            return_tensors="pt",
         )
         output = model.generate(**inputs, max_new_tokens=_LONGEST, do_sample=False)
         texts = chat.tokenizer.batch_decode(output[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
@@ -107,7 +110,10 @@ def measure(model: Any, chat: ChatProcessor) -> dict[str, Any]:
 def _optimizer(model: Any, recipe: TinyRecipe) -> torch.optim.Optimizer:
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     others = [p for p in model.parameters() if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, recipe.lr, betas=(0.9, 0.98), fused=True)
 
 
@@ -119,7 +125,12 @@ def _factor(step: int, recipe: TinyRecipe) -> float:
 
 
 def _loss(
-    model: Any, chat: ChatProcessor, drawn: Sequence[Scene], questions: int, rng: random.Random, tokenize: Tokenize
+    model: Any,
+    chat: ChatProcessor,
+    drawn: Sequence[Scene],
+    questions: int,
+    rng: random.Random,
+    tokenize: Tokenize,
 ) -> Tensor:
     """Cross-entropy on the answers of `questions` random questions to each image, a random phrasing each."""
     header, opening = _split_prompt(chat)
@@ -130,7 +141,13 @@ def _loss(
     rows = []
     for scene in drawn:
         asked = rng.sample(scene.questions, min(questions, len(scene.questions)))
-        rows.append(Row(prefix, positions, [_branch(question, opening, chat.end_of_turn, rng, tokenize) for question in asked]))
+        rows.append(
+            Row(
+                prefix,
+                positions,
+                [_branch(question, opening, chat.end_of_turn, rng, tokenize) for question in asked],
+            )
+        )
     packed = pack_rows(rows, chat.tokenizer.pad_token_id)
     logits = model.lm_head(hidden_states(model, packed, media))
     return F.cross_entropy(logits, packed.target_T)

@@ -46,5 +46,3 @@ def _walk(section: BaseModel, prefix: str) -> Iterator[Departure]:
                 yield from _walk(item, f"{path}[{place}]")
         if isinstance(value, BaseModel):
             yield from _walk(value, path)
-
-

@@ -26,19 +26,32 @@ def read_ladder(run: Storage) -> list[Rung]:
     order = [name for name in ("baseline", "student") if name in names]
     order += [name for name in names if name not in order]
     labels = {"student": "student (trained)", "baseline": "baseline"}
-    return [Rung(name, labels.get(name, f"teacher {name}"), run.read_json(f"evaluation/{name}/scores.json")) for name in order]
+    return [
+        Rung(name, labels.get(name, f"teacher {name}"), run.read_json(f"evaluation/{name}/scores.json"))
+        for name in order
+    ]
 
 
 def ladder_table(rungs: list[Rung]) -> Table:
     """For the terminal; accuracies in percent."""
     questions = rungs[0].scores["accuracy"]["n"]
-    table = Table(box=None, pad_edge=False, padding=(0, 1), title=f"{questions:,} held-out questions", title_justify="left")
+    table = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 1),
+        title=f"{questions:,} held-out questions",
+        title_justify="left",
+    )
     table.add_column("")
     for heading in ("accuracy", "95 % interval", "parameters", "paired gain"):
         table.add_column(heading, justify="right", no_wrap=True)
     for rung in rungs:
         accuracy, gain = rung.scores["accuracy"], rung.scores["gain"]
-        against = "" if rung.name == "baseline" else f"{_points(gain['value'], '+')} [{_points(gain['low'], '+')}, {_points(gain['high'], '+')}]"
+        against = (
+            ""
+            if rung.name == "baseline"
+            else f"{_points(gain['value'], '+')} [{_points(gain['low'], '+')}, {_points(gain['high'], '+')}]"
+        )
         interval = f"{_points(accuracy['low'])} to {_points(accuracy['high'])}"
         table.add_row(rung.label, _points(accuracy["value"]), interval, millions(rung.scores["parameters"]), against)
     return table

@@ -29,7 +29,9 @@ def build_page(config: RunConfig, run: Storage) -> str:
     manifests = {name: read_manifest(run, name) for name in _STAGES}
     counts = {name: manifest.counts if manifest else {} for name, manifest in manifests.items()}
     rungs = read_ladder(run)
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
     template = environment.from_string((files("masters.reporting") / "templates" / "report.html.j2").read_text())
     seconds = {name: manifest.seconds for name, manifest in manifests.items() if manifest}
     return template.render(
@@ -65,7 +67,10 @@ def _plots(config: RunConfig, run: Storage, counts: dict[str, Any], seconds: dic
         by_author: dict[str, list[float]] = defaultdict(list)
         for author, divergence in zip(rewards["author"].to_pylist(), rewards["divergence"].to_pylist(), strict=True):
             by_author[author].append(divergence)
-        order = [name for i in range(len(config.curriculum)) for name in config.levels(i)] + ["student", "label"]
+        order = [name for i in range(len(config.curriculum)) for name in config.levels(i)] + [
+            "student",
+            "label",
+        ]
         drawn["divergences"] = plots.divergences({name: by_author[name] for name in order if name in by_author})
         drawn["rewards"] = plots.rewards(rewards["distill_reward"].to_pylist(), rewards["advantage"].to_pylist())
     return drawn
@@ -82,7 +87,7 @@ def _sparsity(config: RunConfig, run: Storage) -> dict[str, list[float]]:
 
 
 def _right_shares(counts: dict[str, dict[str, int]]) -> dict[str, float]:
-    authors = [name for name in {**counts["right"], **counts["wrong"]}]
+    authors = list({**counts["right"], **counts["wrong"]})
     totals = {name: counts["right"].get(name, 0) + counts["wrong"].get(name, 0) for name in authors}
     return {name: counts["right"].get(name, 0) / totals[name] for name in authors}
 

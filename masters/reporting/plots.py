@@ -37,7 +37,14 @@ def ladder(rungs: Sequence[Rung]) -> str:
             accuracy = rung.scores["accuracy"]
             value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
             colour = {"student": ORANGE, "baseline": GREY}.get(rung.name, BLUE)
-            axes.barh(place, value, color=colour, height=0.62, hatch="//" if rung.name == "student" else None, edgecolor="white")
+            axes.barh(
+                place,
+                value,
+                color=colour,
+                height=0.62,
+                hatch="//" if rung.name == "student" else None,
+                edgecolor="white",
+            )
             axes.errorbar(value, place, xerr=[[value - low], [high - value]], color="#1c1f24", capsize=3, lw=1.2)
             axes.text(high + 1, place, f"{value:.1f}", va="center")
         axes.set_yticks(range(len(rungs)), [rung.label for rung in reversed(rungs)])
@@ -55,7 +62,15 @@ def by_type(rungs: Sequence[Rung]) -> str:
         for index, rung in enumerate(rungs):
             values = [100 * rung.scores["by_type"][kind]["value"] for kind in kinds]
             colour = {"student": ORANGE, "baseline": GREY}.get(rung.name, BLUE)
-            axes.plot(values, range(len(kinds)), _MARKERS[index % len(_MARKERS)], color=colour, ms=7, label=rung.label, ls="none")
+            axes.plot(
+                values,
+                range(len(kinds)),
+                _MARKERS[index % len(_MARKERS)],
+                color=colour,
+                ms=7,
+                label=rung.label,
+                ls="none",
+            )
         for place, kind in enumerate(kinds):
             ends = [100 * rung.scores["by_type"][kind]["value"] for rung in rungs]
             axes.plot([min(ends), max(ends)], [place, place], color="#c9cdd4", lw=1, zorder=0)
@@ -71,18 +86,31 @@ def training(rows: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> str:
     """Mask ratio, terms of the objective, their gradients, and log-probabilities of right and wrong responses, by step."""
     panels = [
         ("mask ratio r", {"mask ratio": list(ratios)}, False),
-        ("nats per token", _series(rows, {"JSD to the teacher": "divergence", "KL to the start": "kl_nats", "NLL": "loss_sft"}), False),
+        (
+            "nats per token",
+            _series(rows, {"JSD to the teacher": "divergence", "KL to the start": "kl_nats", "NLL": "loss_sft"}),
+            False,
+        ),
         (
             "gradient norm",
-            _series(rows, {"policy": "gradient_norm_policy", "JSD": "gradient_norm_distill", "KL": "gradient_norm_kl"}),
+            _series(
+                rows,
+                {"policy": "gradient_norm_policy", "JSD": "gradient_norm_distill", "KL": "gradient_norm_kl"},
+            ),
             True,
         ),
-        ("log p per token", _series(rows, {"right": "log_probability_right", "wrong": "log_probability_wrong"}), False),
+        (
+            "log p per token",
+            _series(rows, {"right": "log_probability_right", "wrong": "log_probability_wrong"}),
+            False,
+        ),
     ]
     panels = [panel for panel in panels if panel[1]]
     steps = [row["step"] + 1 for row in rows]
     with mpl.rc_context(_STYLE):
-        figure, grid = plt.subplots(-(-len(panels) // 2), 2, figsize=(10.6, 2.5 * -(-len(panels) // 2)), sharex=True, squeeze=False)
+        figure, grid = plt.subplots(
+            -(-len(panels) // 2), 2, figsize=(10.6, 2.5 * -(-len(panels) // 2)), sharex=True, squeeze=False
+        )
         for axes, (label, series, logarithmic) in zip(grid.flat, panels, strict=False):
             for index, (name, values) in enumerate(series.items()):
                 colour = (BLUE, ORANGE, GREY)[index % 3]
@@ -109,9 +137,13 @@ def divergences(by_author: Mapping[str, Sequence[float]]) -> str:
         figure, axes = plt.subplots(figsize=(5.4, 0.36 * len(by_author) + 0.8))
         axes.boxplot(
             list(by_author.values()), orientation="horizontal", whis=(5, 95), showfliers=False, widths=0.6,
-            medianprops={"color": ORANGE, "lw": 2}, boxprops={"color": BLUE}, whiskerprops={"color": BLUE}, capprops={"color": BLUE},
+            medianprops={"color": ORANGE, "lw": 2}, boxprops={"color": BLUE},
+            whiskerprops={"color": BLUE}, capprops={"color": BLUE},
         )  # fmt: skip
-        axes.set_yticks(range(1, len(by_author) + 1), [f"{name} (n={len(values):,})" for name, values in by_author.items()])
+        axes.set_yticks(
+            range(1, len(by_author) + 1),
+            [f"{name} (n={len(values):,})" for name, values in by_author.items()],
+        )
         axes.invert_yaxis()
         axes.set_xlabel("D: JSD to the masked teacher, token mean")
         return _svg(figure)

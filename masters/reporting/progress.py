@@ -23,9 +23,9 @@ class Tracker:
 
     def advance(self, count: int = 1, note: str = "") -> None:
         """Add `count` items; `note` says what is going on."""
+        self.done += count
         if count and not self._first_time:
             self._first_done, self._first_time = self.done, time.monotonic()
-        self.done += count
         self.note = note or self.note
         self._show(self)
 
@@ -39,7 +39,10 @@ class Tracker:
         parts = [f"{self.done:,}/{self.total:,} {self.unit}".replace(",", " ")]
         if self.rate:
             left = max(0, self.total - self.done) / self.rate
-            parts += [f"{self.rate:,.1f}/s" if self.rate < 10 else f"{self.rate:,.0f}/s", f"ETA {clock(left)}"]
+            parts += [
+                f"{self.rate:,.1f}/s" if self.rate < 10 else f"{self.rate:,.0f}/s",
+                f"ETA {clock(left)}",
+            ]
         return "  ".join([*parts, self.note] if self.note else parts)
 
 
@@ -71,7 +74,12 @@ class Screen:
         if not self._console.is_terminal:
             yield Tracker(total, unit, done, self._line_a_minute(stage))
             return
-        columns = TextColumn(f"[bold]{stage:<{_NAME_WIDTH}}[/bold]"), SpinnerColumn(), BarColumn(24), TextColumn("{task.fields[words]}")
+        columns = (
+            TextColumn(f"[bold]{stage:<{_NAME_WIDTH}}[/bold]"),
+            SpinnerColumn(),
+            BarColumn(24),
+            TextColumn("{task.fields[words]}"),
+        )
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task("", total=max(1, total), completed=done, words="starting")
             yield Tracker(total, unit, done, lambda t: bar.update(task, completed=t.done, words=escape(str(t))))

@@ -49,7 +49,9 @@ def tell(run: Storage, sample_id: str, console: Console | None = None) -> None:
         return
     (story,) = stories
     sample = story.sample
-    console.print(f"[bold]{sample_id}[/bold]  {sample['split']}, position {sample['position']}  {' '.join(sample['levels'])}")
+    console.print(
+        f"[bold]{sample_id}[/bold]  {sample['split']}, position {sample['position']}  {' '.join(sample['levels'])}"
+    )
     for name in sample["image_ids"]:
         console.print(f"image     {run.uri}/images/{name}", markup=False)
     if sample["system"]:

@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from masters.config.run import RunConfig
-from masters.data.manifests import Manifest, differences, in_words, manifest_name, new_manifest, read_manifest, write_manifest
+from masters.data.manifests import (
+    Manifest,
+    differences,
+    in_words,
+    manifest_name,
+    new_manifest,
+    read_manifest,
+    write_manifest,
+)
 from masters.data.storage import Storage
 from masters.reporting.progress import Screen
 
@@ -41,7 +49,9 @@ def plan(stages: tuple[Stage, ...], config: RunConfig) -> dict[str, Manifest]:
     return planned
 
 
-def run_stage(stage: Stage, config: RunConfig, run: Storage, screen: Screen, planned: Mapping[str, Manifest]) -> Manifest:
+def run_stage(
+    stage: Stage, config: RunConfig, run: Storage, screen: Screen, planned: Mapping[str, Manifest]
+) -> Manifest:
     """Skip, continue or redo a stage; say which, and why.
 
     Raises:
@@ -79,7 +89,9 @@ def _check_inputs(stage: Stage, run: Storage, planned: Mapping[str, Manifest]) -
             raise ValueError(f"{stage.name} needs {name}, which is not done in {run.uri}. Run `masters run` first.")
         if existing.digest != planned[name].digest:
             why = in_words(differences(existing.parts, planned[name].parts))
-            raise ValueError(f"{stage.name} needs {name}, but what is there is of another recipe: {why}. Run `masters run`.")
+            raise ValueError(
+                f"{stage.name} needs {name}, but what is there is of another recipe: {why}. Run `masters run`."
+            )
 
 
 def _set_aside(stage: Stage, run: Storage, old: Manifest, new: Manifest, screen: Screen) -> None:

@@ -44,7 +44,10 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     total, images = prepared.counts[split], prepared.counts["images_per_prompt"]
     specs = models(config, images)
     task = PredictTask(config.evaluate.max_tokens, config.score.numeric_tolerance)
-    jobs = [Job(task, list(cut(name, UNMASKED, split, 0, total, config.evaluate.shard_size)), spec) for name, spec in specs.items()]
+    jobs = [
+        Job(task, list(cut(name, UNMASKED, split, 0, total, config.evaluate.shard_size)), spec)
+        for name, spec in specs.items()
+    ]
     with screen.track("evaluate", total * len(jobs), "answers") as tracker:
         run_shards(jobs, config.resources.evaluate, run, tracker)
     samples = read_samples(run, split, 0, total)
@@ -55,8 +58,8 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
         run.write_table(f"evaluation/{name}/predictions.parquet", predictions[name])
         run.write_json(f"evaluation/{name}/scores.json", scores[name])
     run.delete(_PARTS)
-    gain = scores[TRAINED]["gain"]
-    words = f"{total:,} questions of {split}: student {_points(gain['value'])} [{_points(gain['low'])}, {_points(gain['high'])}] points"
+    value, low, high = (f"{100 * scores[TRAINED]['gain'][key]:+.1f}" for key in ("value", "low", "high"))
+    words = f"{total:,} questions of {split}: student {value} [{low}, {high}] points"
     return {"models": list(specs), "questions": total}, words
 
 
@@ -68,7 +71,10 @@ def models(config: RunConfig, images_per_prompt: int = 1) -> dict[str, EngineSpe
     specs = {BASELINE: EngineSpec.of(config.student, config, images_per_prompt)}
     if config.evaluate.teachers:
         specs |= {t.alias: EngineSpec.of(t, config, images_per_prompt) for t in config.curriculum}
-    return {**specs, TRAINED: EngineSpec.of(config.student, config, images_per_prompt, stored="train/student")}
+    return {
+        **specs,
+        TRAINED: EngineSpec.of(config.student, config, images_per_prompt, stored="train/student"),
+    }
 
 
 @dataclass(frozen=True)
@@ -110,7 +116,9 @@ def _merge(run: Storage, shards: Sequence[Shard]) -> pa.Table:
 def _score(samples: Sequence[dict[str, Any]], predictions: pa.Table, baseline: pa.Table) -> dict[str, Any]:
     """Accuracy over all and by question type, and the paired gain over the baseline. An unanswered question is wrong."""
     images = {sample["sample_id"]: (sample["image_ids"] or [sample["sample_id"]])[0] for sample in samples}
-    mine, theirs = ({row["sample_id"]: row["correct"] for row in table.to_pylist()} for table in (predictions, baseline))
+    mine, theirs = (
+        {row["sample_id"]: row["correct"] for row in table.to_pylist()} for table in (predictions, baseline)
+    )
     correct, before = ([table.get(key, False) for key in images] for table in (mine, theirs))
     by_type = defaultdict(list)
     for sample in samples:
@@ -135,7 +143,3 @@ def _parameters(spec: EngineSpec, run: Storage) -> int:
 
 def _count(spec: EngineSpec, run: Storage) -> int:
     return parameter_count(spec.folder(run))
-
-
-def _points(value: float) -> str:
-    return f"{100 * value:+.1f}"

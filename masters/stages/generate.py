@@ -62,7 +62,13 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
         )
         for index, teacher in enumerate(config.curriculum)
     ]
-    jobs.append(Job(GenerateTask(config.generate, mix.student, config.seed), author_shards(config, STUDENT, total), student))
+    jobs.append(
+        Job(
+            GenerateTask(config.generate, mix.student, config.seed),
+            author_shards(config, STUDENT, total),
+            student,
+        )
+    )
     jobs.append(Job(LabelTask(config.student.path, config.hub_token_env), author_shards(config, LABEL, total)))
     shards = [shard for job in jobs for shard in job.shards]
     with screen.track("generate", sum(s.stop - s.start for s in shards), "questions") as tracker:
@@ -93,7 +99,12 @@ class GenerateTask:
 
         config = self.config
         sampling = Sampling(
-            self.count, config.max_tokens, config.temperature, config.top_p, config.top_k, config.repetition_penalty
+            self.count,
+            config.max_tokens,
+            config.temperature,
+            config.top_p,
+            config.top_k,
+            config.repetition_penalty,
         )
         seeds = [response_seed(self.seed, row["sample_id"], shard.author) for row in rows]
         requests = [Request(*ask(run, row, chat), seed) for row, seed in zip(rows, seeds, strict=True)]
@@ -162,4 +173,7 @@ def _summary(run: Storage, shards: Sequence[Shard]) -> tuple[dict[str, Any], str
     rejects = run.read_tables(run.names("rejects/generate"), pa.schema([("row", pa.string())]), ["row"]).num_rows
     counts["rejects"] = rejects
     total, tokens = sum(counts["responses"].values()), sum(counts["tokens"].values())
-    return counts, f"{total:,} responses, {tokens:,} tokens by {len(counts['responses'])} authors, {rejects} rejects"
+    return (
+        counts,
+        f"{total:,} responses, {tokens:,} tokens by {len(counts['responses'])} authors, {rejects} rejects",
+    )

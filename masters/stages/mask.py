@@ -61,7 +61,9 @@ def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, scree
     ratios = mask_ratios(teacher.r_max, teacher.mask_step)
     tensors: dict[str, Any] = {}
     with screen.track("mask", len(files), f"files of {teacher.alias}") as tracker:
-        waiting = [read_file.remote(teacher.path, config.hub_token_env, file, config.mask.scope, ratios) for file in files]
+        waiting = [
+            read_file.remote(teacher.path, config.hub_token_env, file, config.mask.scope, ratios) for file in files
+        ]
         while waiting:
             ready, waiting = ray.wait(waiting)
             for found in ray.get(ready):
@@ -86,7 +88,9 @@ def _list_files(path: str, token_env: str) -> tuple[str, list[str]]:
     return family_of(folder).name, weight_files(folder)
 
 
-def _file_thresholds(path: str, token_env: str, file: str, scope: MaskScope, ratios: tuple[Decimal, ...]) -> dict[str, Any]:
+def _file_thresholds(
+    path: str, token_env: str, file: str, scope: MaskScope, ratios: tuple[Decimal, ...]
+) -> dict[str, Any]:
     from masters.models.thresholds import file_thresholds
 
     folder = resolve(path, token_env)

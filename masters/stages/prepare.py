@@ -124,7 +124,10 @@ def _check_prompt(sample: dict[str, Any], images: list[bytes], config: RunConfig
         raise RejectError("the model's processor refuses the row", str(error)) from error
     tokens, longest = len(encoded.input_ids), _longest_prompt(config)
     if tokens > longest:
-        raise RejectError("prompt is too long", f"{tokens} tokens; engine.max_model_len leaves {longest} beside the response")
+        raise RejectError(
+            "prompt is too long",
+            f"{tokens} tokens; engine.max_model_len leaves {longest} beside the response",
+        )
 
 
 def _longest_prompt(config: RunConfig) -> int:
@@ -144,7 +147,9 @@ def _finish(checked: pa.Table, config: RunConfig, run: Storage) -> tuple[dict[st
     """Find duplicates, write rejects, put samples in order, and refuse data that is too bad to train on."""
     checked = checked.sort_by([("source", "ascending"), ("sample_id", "ascending"), ("number", "ascending")])
     checked = _reject_duplicates(checked)
-    rejected = checked.filter(pc.is_valid(checked["reason"])).sort_by([("source", "ascending"), ("number", "ascending")])
+    rejected = checked.filter(pc.is_valid(checked["reason"])).sort_by(
+        [("source", "ascending"), ("number", "ascending")]
+    )
     run.write_table(REJECTS_FILE, rejected.select(REJECTS.names).cast(REJECTS))
     reasons = Counter(rejected["reason"].to_pylist())
     ratio = rejected.num_rows / max(1, checked.num_rows)
@@ -154,7 +159,9 @@ def _finish(checked: pa.Table, config: RunConfig, run: Storage) -> tuple[dict[st
             f"prepare.max_reject_ratio = {config.prepare.max_reject_ratio}: {rejected.num_rows} of {checked.num_rows} rows "
             f"cannot be used: {common}. They are in {run.uri}/{REJECTS_FILE}; mend them, or raise the ratio."
         )
-    accepted = checked.filter(pc.is_null(checked["reason"])).sort_by([("order", "ascending"), ("sample_id", "ascending")])
+    accepted = checked.filter(pc.is_null(checked["reason"])).sort_by(
+        [("order", "ascending"), ("sample_id", "ascending")]
+    )
     counts: dict[str, Any] = {}
     for split in ("train", "validation", "test"):
         samples = accepted.filter(pc.equal(accepted["split"], split))
@@ -184,13 +191,22 @@ def _with_levels(samples: pa.Table, config: RunConfig | None) -> pa.Table:
     total = samples.num_rows
     curriculum = [config.levels(i) for i in range(len(config.curriculum))] if config else []
     levels = [[names[level_index(position, total, len(names))] for names in curriculum] for position in range(total)]
-    columns = {"position": pa.array(range(total), pa.int64()), "levels": pa.array(levels, pa.list_(pa.string()))}
-    return pa.table({name: columns[name] if name in columns else samples[name] for name in SAMPLES.names}, schema=SAMPLES)
+    columns = {
+        "position": pa.array(range(total), pa.int64()),
+        "levels": pa.array(levels, pa.list_(pa.string())),
+    }
+    return pa.table(
+        {name: columns[name] if name in columns else samples[name] for name in SAMPLES.names}, schema=SAMPLES
+    )
 
 
 def _check_counts(counts: dict[str, int], config: RunConfig) -> None:
     levels = max(len(config.levels(i)) for i in range(len(config.curriculum)))
     if counts["train"] < levels:
-        raise ValueError(f"prepare.sources: {counts['train']} train samples for {levels} levels of the curriculum. Bring more data.")
+        raise ValueError(
+            f"prepare.sources: {counts['train']} train samples for {levels} levels of the curriculum. Bring more data."
+        )
     if not counts[config.evaluate.split]:
-        raise ValueError(f"evaluate.split = {config.evaluate.split}: no source has rows of that split. Add one, or name another split.")
+        raise ValueError(
+            f"evaluate.split = {config.evaluate.split}: no source has rows of that split. Add one, or name another split."
+        )

@@ -70,7 +70,11 @@ class ScoreTask:
         for response in run.read_table(shard.file("responses")).to_pylist():
             responses[response["sample_id"]].append(response)
         samples = read_samples(run, shard.split, shard.start, shard.stop)
-        return [{**sample, "responses": responses[sample["sample_id"]]} for sample in samples if sample["sample_id"] in responses]
+        return [
+            {**sample, "responses": responses[sample["sample_id"]]}
+            for sample in samples
+            if sample["sample_id"] in responses
+        ]
 
     def compute(self, run: Storage, shard: Shard, rows: Sequence[dict[str, Any]], engine: Any, chat: Any) -> pa.Table:
         """Rules first, the judge for what they leave."""

@@ -30,6 +30,7 @@ from masters.models.folder import resolve
 from masters.reporting.progress import Tracker
 from masters.stages.cluster import connect, remote_options
 
+
 @dataclass(frozen=True)
 class EngineSpec:
     """How an actor builds its engine.
@@ -74,11 +75,15 @@ class EngineSpec:
 class ShardTask(Protocol):
     """What is done with the rows of a shard. Must be picklable."""
 
-    stage: str
-    """Name of the stage, for rejects and failures."""
+    @property
+    def stage(self) -> str:
+        """Name of the stage, for rejects and failures."""
+        ...
 
-    folder: str
-    """Where the tables lie: <folder>/<author>/<start>-<stop>.parquet."""
+    @property
+    def folder(self) -> str:
+        """Where the tables lie: <folder>/<author>/<start>-<stop>.parquet."""
+        ...
 
     def rows(self, run: Storage, shard: Shard) -> list[dict[str, Any]]:
         """The shard's rows, each with a `sample_id`."""
@@ -126,7 +131,12 @@ def run_shards(jobs: Sequence[Job], pool: PoolResources, run: Storage, tracker: 
 
 
 def _run_pool(
-    jobs: Sequence[Job], rows: list[dict[str, Any]], gpus: int, pool: PoolResources, run: Storage, tracker: Tracker
+    jobs: Sequence[Job],
+    rows: list[dict[str, Any]],
+    gpus: int,
+    pool: PoolResources,
+    run: Storage,
+    tracker: Tracker,
 ) -> list[dict[str, Any]]:
     import ray.data
 
@@ -143,7 +153,9 @@ def _run_pool(
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
-            min_size=min(pool.min_actors, len(rows)), max_size=min(pool.max_actors, len(rows)), max_tasks_in_flight_per_actor=2
+            min_size=min(pool.min_actors, len(rows)),
+            max_size=min(pool.max_actors, len(rows)),
+            max_tasks_in_flight_per_actor=2,
         ),
         **options,
     )
@@ -163,6 +175,7 @@ class ShardWorker:
         self._engine, self._chat = _start_engine(self._spec, run)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
+        """Receipts of the shards in a batch."""
         receipts = []
         for row in batch.to_pylist():
             self._take_job(row.pop("job"))
@@ -214,7 +227,12 @@ class ShardWorker:
     def _commit(self, shard: Shard, table: pa.Table, rejected: Iterable[tuple[str, str]]) -> None:
         """Rejects first: the shard counts as done when its table is there."""
         rows = [
-            {"source": shard.author, "row": sample_id, "reason": "the engine fails on this row", "detail": why}
+            {
+                "source": shard.author,
+                "row": sample_id,
+                "reason": "the engine fails on this row",
+                "detail": why,
+            }
             for sample_id, why in rejected
         ]
         if rows:

@@ -35,7 +35,9 @@ class MicroBatch:
     def to(self, device: torch.device) -> "MicroBatch":
         """On the device."""
         media = {name: value.to(device) for name, value in self.media.items()}
-        return MicroBatch(_moved(self.packed, device), media, self.responses and _moved(self.responses, device), self.keys)
+        return MicroBatch(
+            _moved(self.packed, device), media, self.responses and _moved(self.responses, device), self.keys
+        )
 
 
 def _moved(part: Any, device: torch.device) -> Any:
@@ -65,12 +67,16 @@ class Collator:
             media.append(blank.media)
         packed = pack_rows(rows, self._chat.tokenizer.pad_token_id)
         joined = {name: torch.cat([m[name] for m in media if m]) for name in next(m for m in media if m)}
-        return MicroBatch(packed, joined, _responses(packed, [len(g.responses) for g in groups if g.responses], keys), keys)
+        return MicroBatch(
+            packed, joined, _responses(packed, [len(g.responses) for g in groups if g.responses], keys), keys
+        )
 
     def _prompt(self, sample: dict[str, Any]) -> tuple[Row, dict[str, Tensor]]:
-        images = [load_image(read_image(self._run, name)) for name in sample["image_ids"]]
-        prompt = self._chat.encode(messages(sample), images)
+        prompt = self._chat.encode(messages(sample), [self._image(name) for name in sample["image_ids"]])
         return Row(prompt.input_ids, prompt_positions(self._model, prompt.input_ids, prompt.media), ()), prompt.media
+
+    def _image(self, name: str) -> Any:
+        return load_image(read_image(self._run, name))
 
     def _inputs(self, token_ids: Sequence[int]) -> Sequence[int]:
         """A response that holds an image token would be taken for an image."""

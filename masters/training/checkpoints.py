@@ -11,6 +11,7 @@ from masters.data.storage import Storage
 from masters.data.tables import REWARDS
 from masters.engines.zero3 import Zero3Student
 
+
 class Logbook:
     """Metrics of every step (rank 0) and what each response earned (every rank), written with each checkpoint."""
 
@@ -40,7 +41,11 @@ class Logbook:
     def in_words(self, level: str) -> str:
         """The last step in one line."""
         row = self._rows[-1]
-        shown = [f"{name} {row[key]:.3f}" for name, key in (("jsd", "divergence"), ("kl", "kl_nats"), ("nll", "loss_sft")) if key in row]
+        shown = [
+            f"{name} {row[key]:.3f}"
+            for name, key in (("jsd", "divergence"), ("kl", "kl_nats"), ("nll", "loss_sft"))
+            if key in row
+        ]
         if "log_probability_right" in row and "log_probability_wrong" in row:
             shown.append(f"right-wrong logp {row['log_probability_right'] - row['log_probability_wrong']:+.2f}")
         return "  ".join([*shown, level])
@@ -65,5 +70,6 @@ def restore(student: Zero3Student, logbook: Logbook) -> int:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             step = student.load(folder)["step"]
+        print(f"training continues behind step {step}", flush=True)
     logbook.go_back(step)
     return step

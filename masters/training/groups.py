@@ -29,7 +29,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Group:
-    """A sample and the responses to it that can be trained on; empty ones are left out (DESIGN.md 4)."""
+    """A sample and the responses to it that can be trained on; empty ones are left out."""
 
     sample: dict[str, Any]
     responses: Sequence[Response] = field(default_factory=tuple)

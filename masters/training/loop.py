@@ -19,7 +19,7 @@ from masters.training.checkpoints import Logbook, restore, save
 from masters.training.curriculum import Step, learning_rate, steps
 from masters.training.groups import GroupReader, shards_of
 from masters.training.metrics import StepMetrics
-from masters.training.trio import Trio
+from masters.training.trio import Cast, Trio
 
 STUDENT_FOLDER = "train/student"
 
@@ -52,18 +52,20 @@ def train_on_worker(task: TrainTask) -> None:
     torch.set_num_threads(max(1, int(resources.cpus)))
     train = task.config.train
     micro_batches = train.groups_per_step // (dist.get_world_size() * train.groups_per_micro_batch)
-    trio = Trio(task.config, task.run, task.thresholds, micro_batches)
+    cast = Cast(task.config, task.run, task.thresholds, micro_batches)
     logbook = Logbook(task.run, dist.get_rank())
-    first = restore(trio.student, logbook)
-    _run_steps(task, trio, logbook, first, micro_batches, device)
-    _export(trio, task.run)
+    first = restore(cast.trio.student, logbook)
+    _run_steps(task, cast, logbook, first, micro_batches, device)
+    _export(cast, task.run)
 
 
-def _run_steps(task: TrainTask, trio: Trio, logbook: Logbook, first: int, micro_batches: int, device: torch.device) -> None:
+def _run_steps(
+    task: TrainTask, cast: Cast, logbook: Logbook, first: int, micro_batches: int, device: torch.device
+) -> None:
     """All steps from `first` on; the next step's batches are made while this one computes."""
     planned = steps(task.config, task.total)
     reader = GroupReader(task.run, shards_of(task.run.names("responses", ".parquet")))
-    collate = Collator(task.run, trio.chat, trio.student.vlm)
+    collate = Collator(task.run, cast.chat, cast.trio.student.vlm)
 
     def batches(step: Step) -> list[MicroBatch]:
         parts = of_rank(reader.groups(step), dist.get_rank(), dist.get_world_size(), micro_batches)
@@ -75,13 +77,13 @@ def _run_steps(task: TrainTask, trio: Trio, logbook: Logbook, first: int, micro_
             assert coming is not None
             now, done = coming.result(), step.number + 1
             coming = background.submit(batches, planned[done]) if done < len(planned) else None
-            trio.take_level(step)
+            cast.take_level(step)
             rate = learning_rate(task.config.train, step.number, len(planned))
-            logbook.add(*_take_step(trio, step, now, rate, device))
+            logbook.add(*_take_step(cast.trio, step, now, rate, device))
             if dist.get_rank() == 0:
                 task.progress(done, logbook.in_words(step.level))
             if done == len(planned) or done % task.config.train.checkpoint_every == 0:
-                save(trio.student, logbook, done)
+                save(cast.trio.student, logbook, done)
 
 
 def _take_step(
@@ -103,16 +105,16 @@ def _sum_over_ranks(sums: dict[str, float]) -> dict[str, float]:
     dist.all_gather_object(everyone, sums)
     total: Counter[str] = Counter()
     for part in everyone:
-        total.update(part)  # type: ignore[arg-type]
-    return dict(sorted(total.items()))  # type: ignore[arg-type]
+        total.update(part)
+    return dict(sorted(total.items()))
 
 
-def _export(trio: Trio, run: Storage) -> None:
+def _export(cast: Cast, run: Storage) -> None:
     """Write the trained student, a Hugging Face folder."""
     with tempfile.TemporaryDirectory() as local:
         folder = Path(local) / "student"
-        trio.student.export(folder)
+        cast.trio.student.export(folder)
         if dist.get_rank() == 0:
-            trio.chat.processor.save_pretrained(folder)
+            cast.chat.processor.save_pretrained(folder)
             run.upload(folder, STUDENT_FOLDER)
     dist.barrier()

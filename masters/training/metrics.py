@@ -35,7 +35,15 @@ class StepMetrics:
         }
         for place, (sample_id, response) in enumerate(batch.keys):
             row = {name: values[place] for name, values in columns.items()}
-            self.responses.append({"step": step, "sample_id": sample_id, "author": response.author, "index": response.index, **row})
+            self.responses.append(
+                {
+                    "step": step,
+                    "sample_id": sample_id,
+                    "author": response.author,
+                    "index": response.index,
+                    **row,
+                }
+            )
             self._count("divergence", row["divergence"])
             self._count("kl_nats", row["kl"])
             self._count(f"divergence_{STUDENT if response.author == STUDENT else 'teacher'}", row["divergence"])
@@ -51,7 +59,9 @@ class StepMetrics:
         for value in log_probability_J.tolist():
             self._count("log_probability_right", value)
 
-    def reduce(self, sum_over_ranks: Callable[[dict[str, float]], dict[str, float]], averaged_over: int) -> dict[str, float]:
+    def reduce(
+        self, sum_over_ranks: Callable[[dict[str, float]], dict[str, float]], averaged_over: int
+    ) -> dict[str, float]:
         """Metrics of the step over all ranks.
 
         Args:

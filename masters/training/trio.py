@@ -1,7 +1,7 @@
 """The three models of a worker, and the loss that nests their heads."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,8 +22,72 @@ from masters.training.metrics import StepMetrics
 Compute = Callable[[Sequence[Head]], Tensor]
 
 
+@dataclass
 class Trio:
-    """Student, the teacher of the level, and the reference (the initial student); the last two only where they are used.
+    """Student, the masked teacher of the level, and the reference (the initial student).
+
+    Without a teacher the student is trained on the responses alone: the control `sft`.
+    """
+
+    student: Zero3Student
+    teacher: Zero3Teacher | None
+    reference: Zero3Frozen | None
+    objective: Objective
+
+    def loss(self, batch: MicroBatch, groups: float, metrics: StepMetrics, step: int) -> Tensor:
+        """The objective of a micro-batch. All ranks go through all models, whether they have responses or not.
+
+        Args:
+            batch: on the models' device.
+            groups: the denominator, as in `masters_objective`.
+            metrics: takes what was found.
+            step: number of the step, for the metrics.
+        """
+        frozen = [engine for engine in (self.teacher, self.reference) if engine is not None]
+        states = [(engine, engine.hidden(batch.packed, batch.media)) for engine in frozen]
+
+        def use(hidden_TH: Tensor, weight_VH: Tensor) -> Tensor:
+            student = Head(hidden_TH, weight_VH)
+            return _inside(states, lambda heads: self._compute(batch, student, heads, groups, metrics, step))
+
+        return self.student.forward(batch.packed, batch.media, use)
+
+    def _compute(
+        self,
+        batch: MicroBatch,
+        student: Head,
+        heads: Sequence[Head],
+        groups: float,
+        metrics: StepMetrics,
+        step: int,
+    ) -> Tensor:
+        if batch.responses is None:
+            return 0.0 * (student.hidden_TH.sum() + student.weight_VH.sum())
+        if self.teacher is None:
+            loss, log_probability_J = sft_objective(student, batch.responses, self.objective.vocabulary, groups=groups)
+            metrics.add_sft(loss.item(), log_probability_J)
+            return loss
+        reference = heads[1] if len(heads) > 1 else None
+        loss, terms = masters_objective(student, heads[0], reference, batch.responses, self.objective, groups=groups)
+        metrics.add(batch, terms, step)
+        return loss
+
+
+def _inside(states: Sequence[tuple[Zero3Frozen, Tensor]], compute: Compute, heads: tuple[Head, ...] = ()) -> Tensor:
+    """Call `compute` inside the forwards of all frozen output heads, where ZeRO-3 has gathered their weights."""
+    if not states:
+        return compute(heads)
+    (engine, hidden_TH), *rest = states
+    results: list[Tensor] = []
+    engine.with_head(
+        hidden_TH,
+        lambda weight_VH: results.append(_inside(rest, compute, (*heads, Head(hidden_TH, weight_VH)))),
+    )
+    return results[0]
+
+
+class Cast:
+    """Brings the trio of a recipe onto the stage, and changes the teacher when the curriculum says so.
 
     Args:
         config: the recipe.
@@ -34,78 +98,40 @@ class Trio:
 
     def __init__(self, config: RunConfig, run: Storage, thresholds: Sequence[str], micro_batches: int):
         self._config, self._run, self._thresholds = config, run, thresholds
-        self._alone = config.train.objective == "sft"
+        self._teacher_index = -1
+        train = config.train
+        self.alone = train.objective == "sft"
         folder = resolve(config.student.path, config.hub_token_env)
         self.chat = ChatProcessor(folder, family_of(folder))
-        self.student = Zero3Student(
+        student = Zero3Student(
             folder,
-            config.train.precision,
+            train.precision,
             micro_batches=micro_batches,
-            gradient_clip=config.train.gradient_clip,
-            make_optimizer=lambda groups: _adamw(groups, config.train),
-            gradient_checkpointing=config.train.gradient_checkpointing,
+            gradient_clip=train.gradient_clip,
+            make_optimizer=lambda groups: _adamw(groups, train),
+            gradient_checkpointing=train.gradient_checkpointing,
         )
-        wanted = config.train.kl_weight > 0 and not self._alone
-        self._reference = Zero3Frozen(folder, config.train.precision) if wanted else None
-        self._teacher: Zero3Teacher | None = None
-        self._teacher_index = -1
-        self._vocabulary = common_vocabulary(self.chat, self.chat)
+        reference = Zero3Frozen(folder, train.precision) if train.kl_weight > 0 and not self.alone else None
+        vocabulary = common_vocabulary(self.chat, self.chat)
+        objective = Objective(train.policy_weight, train.kl_weight, train.kl, train.clamp_advantages, vocabulary)
+        self.trio = Trio(student, None, reference, objective)
 
     def take_level(self, step: Step) -> None:
         """Load the step's teacher, if it is another one, and mask it at the step's ratio."""
-        if self._alone:
+        if self.alone:
             return
-        if self._teacher is None or step.teacher != self._teacher_index:
-            if self._teacher is not None:
-                self._teacher.close()
+        if step.teacher != self._teacher_index:
+            if self.trio.teacher is not None:
+                self.trio.teacher.close()
             folder = resolve(self._config.curriculum[step.teacher].path, self._config.hub_token_env)
-            self._teacher, self._teacher_index = self._load_teacher(folder, step), step.teacher
-            self._vocabulary = common_vocabulary(self.chat, ChatProcessor(folder, family_of(folder)))
-        if self._teacher.ratio != step.ratio:
-            self._teacher.set_ratio(step.ratio)
-
-    def loss(self, batch: MicroBatch, groups: float, metrics: StepMetrics, step: int) -> Tensor:
-        """The objective of a micro-batch. All ranks go through all models, whether they have responses or not."""
-        frozen = [engine for engine in (self._teacher, self._reference) if engine is not None]
-        states = [(engine, engine.hidden(batch.packed, batch.media)) for engine in frozen]
-
-        def use(hidden_TH: Tensor, weight_VH: Tensor) -> Tensor:
-            student = Head(hidden_TH, weight_VH)
-            return _inside(states, lambda heads: self._objective(batch, student, heads, groups, metrics, step))
-
-        return self.student.forward(batch.packed, batch.media, use)
-
-    def _objective(
-        self, batch: MicroBatch, student: Head, heads: Sequence[Head], groups: float, metrics: StepMetrics, step: int
-    ) -> Tensor:
-        if batch.responses is None:
-            return 0.0 * (student.hidden_TH.sum() + student.weight_VH.sum())
-        if self._alone:
-            loss, log_probability_J = sft_objective(student, batch.responses, self._vocabulary, groups=groups)
-            metrics.add_sft(float(loss), log_probability_J)
-            return loss
-        reference = heads[1] if len(heads) > 1 else None
-        loss, terms = masters_objective(student, heads[0], reference, batch.responses, self._weights(), groups=groups)
-        metrics.add(batch, terms, step)
-        return loss
-
-    def _weights(self) -> Objective:
-        train = self._config.train
-        return Objective(train.policy_weight, train.kl_weight, train.kl, train.clamp_advantages, self._vocabulary)
-
-    def _load_teacher(self, folder: Path, step: Step) -> Zero3Teacher:
-        thresholds = ThresholdsFile.from_json(self._run.read_json(self._thresholds[step.teacher]))
-        return Zero3Teacher(folder, self._config.train.precision, thresholds)
-
-
-def _inside(states: Sequence[tuple[Zero3Frozen, Tensor]], compute: Compute, heads: tuple[Head, ...] = ()) -> Tensor:
-    """Call `compute` inside the forwards of all frozen output heads, where ZeRO-3 has gathered their weights."""
-    if not states:
-        return compute(heads)
-    (engine, hidden_TH), *rest = states
-    results: list[Tensor] = []
-    engine.with_head(hidden_TH, lambda weight_VH: results.append(_inside(rest, compute, (*heads, Head(hidden_TH, weight_VH)))))
-    return results[0]
+            thresholds = ThresholdsFile.from_json(self._run.read_json(self._thresholds[step.teacher]))
+            self.trio.teacher = Zero3Teacher(folder, self._config.train.precision, thresholds)
+            vocabulary = common_vocabulary(self.chat, ChatProcessor(folder, family_of(folder)))
+            self.trio.objective = replace(self.trio.objective, vocabulary=vocabulary)
+            self._teacher_index = step.teacher
+        assert self.trio.teacher is not None
+        if self.trio.teacher.ratio != step.ratio:
+            self.trio.teacher.set_ratio(step.ratio)
 
 
 def _adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

@@ -1,0 +1,79 @@
+"""Run by two processes (torch.distributed.run): real DeepSpeed ZeRO-3 on gloo; results go to a file for the test to read."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from masters.algo.objective import Objective
+from masters.engines.zero3 import Zero3Frozen, Zero3Student, Zero3Teacher, gathered, init_process_group
+from masters.models.thresholds import ThresholdsFile
+from masters.training.metrics import StepMetrics
+from masters.training.trio import Trio
+from tests.engines.batches import make_steps, rank_batches
+
+
+def train(student: Path, teacher: Path, thresholds: Path, optimizer: str, steps: int, micro_batches: int) -> dict:
+    """Losses, gradient norms and final weights; `ratio` changes in the middle."""
+    make = {
+        "sgd": lambda groups: torch.optim.SGD([{"params": g["params"]} for g in groups], lr=0.1),
+        "adamw": lambda groups: torch.optim.AdamW([{"params": g["params"]} for g in groups], lr=1e-3, weight_decay=0.0),
+    }[optimizer]
+    trio = Trio(
+        Zero3Student(student, "fp32", micro_batches=micro_batches, gradient_clip=1.0, make_optimizer=make),
+        Zero3Teacher(teacher, "fp32", ThresholdsFile.load(thresholds)),
+        Zero3Frozen(student, "fp32"),
+        Objective(1.0, 0.1, "exact", False, 424),
+    )
+    rank, world = dist.get_rank(), dist.get_world_size()
+    log = []
+    for number, (ratio, groups) in enumerate(make_steps(student, steps)):
+        trio.teacher.set_ratio(ratio)
+        loss, norm = torch.zeros(()), None
+        for batch in rank_batches(student, groups, rank, world, micro_batches, trio.student.vlm):
+            part = trio.loss(batch, len(groups) / (world * micro_batches), StepMetrics(), number)
+            trio.student.backward(part)
+            norm = trio.student.step({"sgd": 0.1, "adamw": 1e-3}[optimizer])
+            loss += part.detach()
+        dist.all_reduce(loss)
+        log.append((loss.item() / (world * micro_batches), norm))
+    left = [name for name, p in trio.student.vlm.named_parameters() if p.numel()]
+    return {"log": log, "left gathered": left, "weights": dict(gathered(trio.student.vlm))}
+
+
+def mask(teacher: Path, thresholds: Path, student: Path) -> dict:
+    """The gathered teacher at each ratio, on this rank, after forwards that could leave weights behind."""
+    engine = Zero3Teacher(teacher, "bf16", ThresholdsFile.load(thresholds))
+    ((_, groups),) = make_steps(student, 1)
+    (batch,) = rank_batches(student, groups, dist.get_rank(), dist.get_world_size(), 1, engine.vlm)
+    states = {}
+    for ratio in ("0.50", "0.20", "0.00", "0.50"):
+        engine.set_ratio(ratio)
+        for _ in range(5):
+            hidden = engine.hidden(batch.packed, batch.media)
+        states[ratio] = {
+            "weights": dict(gathered(engine.vlm)),
+            "hidden": hidden,
+            "buffers": dict(engine.vlm.named_buffers()),
+        }
+    return states
+
+
+def main() -> None:
+    """python -m torch.distributed.run ... zero3_worker.py ARGUMENTS.json: writes <out>-<rank>.pt."""
+    arguments = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(1)
+    rank = int(os.environ["LOCAL_RANK"])
+    init_process_group(rank, gpu=False)
+    out, what = arguments.pop("out"), arguments.pop("what")
+    paths = {key: Path(value) if isinstance(value, str) and "/" in value else value for key, value in arguments.items()}
+    torch.save({"train": train, "mask": mask}[what](**paths), f"{out}-{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+import pytest
+
+from masters.judging.parser import answer_tag, integer_score, verdict
+
+FIRST = [
+    ("The text says red, as the ground truth does. <answer>1</answer>", 1),
+    ("It names another colour.\n<answer>0</answer>", 0),
+    ("<answer> 1 </answer>", 1),
+    ("<answer>\n0\n</answer>\n", 0),
+    ("<ANSWER>1</ANSWER>", 1),
+    ("< answer >1< / answer >", 1),
+    ("<answer>**1**</answer>", 1),
+    ("<answer>`0`</answer>", 0),
+    ("<answer>1.</answer>", 1),
+    ("<answer>1.0</answer>", 1),
+    ("If it were right, <answer>1</answer>. But it is wrong, so <answer>0</answer>", 0),
+    ("<think>maybe <answer>0</answer>?</think> It matches. <answer>1</answer>", 1),
+    ("The score is 1.", None),
+    ("<answer>yes</answer>", None),
+    ("<answer></answer>", None),
+    ("<answer>2</answer>", None),
+    ("<answer>0.5</answer>", None),
+    ("<answer>10</answer>", None),
+    ("<answer>1", None),
+    ("<answer>-1</answer>", None),
+    ("", None),
+    ("<think>I never stop thinking <answer>1</answer>", None),
+    ("<answer>1 or 0</answer>", None),
+]
+SECOND = [
+    ("1", 1),
+    ("0", 0),
+    (" 1\n", 1),
+    ("1.", 1),
+    ("**0**", 0),
+    ("Score: 1", 1),
+    ("<answer>1</answer>", 1),
+    ("The integer score is 0.", 0),
+    ("1.0", 1),
+    ("<think>it was 0 before</think>1", 1),
+    ("", None),
+    ("yes", None),
+    ("2", None),
+    ("-1", None),
+    ("0.5", None),
+    ("10", None),
+    ("0 or 1", None),
+    ("1/1", None),
+    ("one", None),
+    ("<think>1", None),
+    ("Score 1 (of 1)", None),
+]
+PAIRS = [
+    ("<answer>1</answer>", "1", 1),
+    ("<answer>0</answer>", "0", 0),
+    ("<answer>1</answer>", "0", None),
+    ("<answer>0</answer>", "1", None),
+    ("no tag at all", "1", 1),
+    ("no tag at all", "nothing", None),
+    ("<answer>1</answer>", "", None),
+    ("", "", None),
+]
+
+
+@pytest.mark.parametrize(("completion", "expected"), FIRST)
+def test_the_first_completion(completion, expected):
+    assert answer_tag(completion) == expected
+
+
+@pytest.mark.parametrize(("completion", "expected"), SECOND)
+def test_the_second_completion(completion, expected):
+    assert integer_score(completion) == expected
+
+
+@pytest.mark.parametrize(("first", "second", "expected"), PAIRS)
+def test_the_second_counts_unless_the_first_contradicts_it(first, second, expected):
+    assert verdict(first, second) == expected
+
+
+def test_enough_was_written_down():
+    assert len(FIRST) + len(SECOND) >= 40
