@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -74,7 +73,10 @@ class Storage:
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """A Parquet file's table."""
-        return pq.read_table(pa.BufferReader(self.read(name)), columns=columns)
+        with self._filesystem.open_input_stream(self._path(name)) as stream:
+            # Arrow's own memory: one of its threads that drops a Python object while the process ends would abort it.
+            buffer = stream.read_buffer()
+        return pq.ParquetFile(pa.BufferReader(buffer)).read(columns=columns)
 
     def read_tables(self, names: Iterable[str], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         """Tables of several Parquet files, one below the other; with no file an empty table of the schema."""
@@ -83,6 +85,8 @@ class Storage:
 
     def find(self, folder: str, schema: pa.Schema, column: str, values: list[str]) -> pa.Table:
         """Rows of all Parquet files below a folder whose column has one of the values."""
+        import pyarrow.dataset as pads  # brings pandas, which takes longer than everything else that a re-run imports
+
         files = [self._path(name) for name in self.names(folder, ".parquet")]
         dataset = pads.dataset(files, schema=schema, filesystem=self._filesystem, format="parquet")
         return dataset.to_table(filter=pads.field(column).isin(values))

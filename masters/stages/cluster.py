@@ -1,6 +1,7 @@
 """The Ray cluster that stages run on: the one that RAY_ADDRESS names, or one on this machine that ends with the driver."""
 
 import os
+import sys
 from typing import Any
 
 from masters.config.resources import TaskResources
@@ -23,9 +24,8 @@ def connect() -> None:
 
 def disconnect() -> None:
     """Leave the cluster; one that this driver started ends."""
-    import ray
-
-    if ray.is_initialized():
+    ray = sys.modules.get("ray")
+    if ray is not None and ray.is_initialized():
         ray.shutdown()
 
 

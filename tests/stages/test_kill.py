@@ -1,0 +1,116 @@
+"""The driver dies by SIGKILL in the middle of generate and in the middle of train; a second command ends the run.
+
+Everything that it leaves is compared with the undisturbed run: the same tables byte for byte, the same loss log, the same
+student.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from masters.data.manifests import read_manifest
+from masters.data.metrics import read_metrics
+from masters.data.storage import Storage
+from tests.stages.conftest import MASTERS, environment, masters
+
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
+
+
+def kill_when(condition, recipe, storage, seconds=300):
+    """Start the command; SIGKILL it, and only it, as soon as the condition holds."""
+    driver = subprocess.Popen(
+        [MASTERS, "run", recipe, "--set", f"storage={storage}"], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert driver.poll() is None, driver.stdout.read()
+        assert time.monotonic() < deadline, "the condition never held"
+        time.sleep(0.005)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    return _processes_of(driver.pid)
+
+
+def _processes_of(driver: int) -> list[int]:
+    """Ray processes that still belong to the driver's session some seconds later."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        left = [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit() and _mentions(p, driver)]
+        if not left:
+            return []
+        time.sleep(0.5)
+    return left
+
+
+def _mentions(process: Path, driver: int) -> bool:
+    """Ray's session directory carries the driver's process id."""
+    try:
+        return f"_{driver}/".encode() in (process / "cmdline").read_bytes().replace(b"\0", b"/")
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def killed(finished, tmp_path_factory):
+    """(run directory, what the last command printed, what was there at each kill)."""
+    storage = tmp_path_factory.mktemp("killed")
+    run, seen = Storage(str(storage / "small")), {}
+    total = len(finished.run.names("responses", ".parquet"))
+
+    def in_generate():
+        return 3 <= len(run.names("responses", ".parquet")) < total
+
+    assert kill_when(in_generate, finished.recipe, storage) == []
+    seen["shards"] = {name: run.read(name) for name in run.names("responses", ".parquet")}
+
+    def in_train():
+        return run.exists("train/metrics.jsonl")
+
+    assert kill_when(in_train, finished.recipe, storage) == []
+    seen["steps"] = len(read_metrics(run))
+    seen["student"] = run.names("train/student")
+    done = masters("run", finished.recipe, "--set", f"storage={storage}")
+    return run, done.stdout, seen
+
+
+def test_it_was_killed_in_the_middle(finished, killed):
+    run, printed, seen = killed
+    assert 0 < len(seen["shards"]) < len(finished.run.names("responses", ".parquet"))
+    assert 0 < seen["steps"] < len(read_metrics(finished.run))
+    assert seen["student"] == []
+    assert "prepare   done" in printed
+    assert "train     continuing where it stopped" in printed
+
+
+def test_committed_shards_never_change(killed):
+    run, _, seen = killed
+    assert all(run.read(name) == content for name, content in seen["shards"].items())
+
+
+@pytest.mark.parametrize("folder", ["samples", "images", "thresholds", "responses", "verdicts", "train/rewards", "train/student", "evaluation"])
+def test_the_same_files_byte_for_byte(finished, killed, folder):
+    run = killed[0]
+    names = finished.run.names(folder)
+    assert run.names(folder) == names
+    assert names
+    for name in names:
+        assert run.read(name) == finished.run.read(name), name
+
+
+def test_training_resumed_from_its_checkpoint_with_the_same_loss_log(finished, killed):
+    run, _, seen = killed
+    assert read_metrics(run) == read_metrics(finished.run)
+    logs = "".join(run.read(name).decode(errors="replace") for name in run.names("logs"))
+    assert f"training continues behind step {seen['steps']}" in logs
+    assert "training continues" not in "".join(finished.run.read(n).decode(errors="replace") for n in finished.run.names("logs"))
+
+
+def test_every_stage_is_done_once(killed):
+    run = killed[0]
+    assert all(read_manifest(run, stage).status == "done" for stage in ("prepare", "generate", "score", "train", "evaluate"))
+    assert run.names("failures") == []
+    assert os.path.isdir(f"{run.local_path}/logs")
