@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from masters.config.run import RunConfig
     from masters.data.storage import Storage
     from masters.reporting.progress import Screen
 
@@ -24,6 +25,9 @@ app.add_typer(tiny_app, name="tiny")
 Recipe = Annotated[Path, typer.Argument(help="A YAML file; `masters init` writes one.", show_default=False)]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.lr=1e-5. Repeatable.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, vLLM and DeepSpeed print.")]
+Values = Annotated[
+    list[Path] | None, typer.Option(help="Values of the Helm chart, over the chart's own. Repeatable, the last wins.")
+]
 _ONE_STAGE = "One stage of run; what it reads must be there"
 _STAGES = {
     "prepare": "Read and check data: samples, images, rejects with reasons.",
@@ -50,11 +54,15 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 def check(
     recipe: Annotated[Path | None, typer.Argument(help="The recipe to check.", show_default=False)] = None,
     override: Override = None,
+    values: Values = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of recipes, for your editor.")
     ] = False,
 ) -> None:
-    """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started."""
+    """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started.
+
+    With --values also that every stage can be placed on the worker groups of the Helm chart.
+    """
     from masters.config.load import load_recipe, recipe_schema
 
     if schema:
@@ -66,7 +74,22 @@ def check(
         raise typer.BadParameter("name a recipe, or ask for --schema")
     config = load_recipe(recipe, override or ())
     levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
+    if values:
+        _check_placement(recipe, config, values)
     typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
+
+
+def _check_placement(recipe: Path, config: "RunConfig", files: Sequence[Path]) -> None:
+    from masters.config.placement import placement_problems, placements
+    from masters.config.problems import RecipeError
+    from masters.config.values import read_values, worker_groups
+
+    groups, problems = worker_groups(read_values(*files))
+    problems += placement_problems(config, groups)
+    if problems:
+        raise RecipeError(str(recipe), problems)
+    for line in placements(config, groups):
+        typer.echo(line)
 
 
 @app.command()
