@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from masters import cli_cluster
+
 if TYPE_CHECKING:
     from masters.config.run import RunConfig
     from masters.data.storage import Storage
@@ -122,6 +124,9 @@ def _stage_command(name: str) -> Callable[..., None]:
 
 for _name, _help in _STAGES.items():
     app.command(_name, help=_help, rich_help_panel=_ONE_STAGE)(_stage_command(_name))
+
+
+cli_cluster.register(app)
 
 
 @app.command()

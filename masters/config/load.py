@@ -14,7 +14,8 @@ from ruamel.yaml.error import MarkedYAMLError
 from masters.config.problems import Problem, RecipeError
 from masters.config.run import RunConfig, cross_checks
 
-_PATHS = {"path", "image_root"}
+PATHS = {"path", "image_root"}
+"""Fields that may name a file or folder."""
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -27,6 +28,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         RecipeError: with every problem found; nothing has been started.
     """
+    return validate(read_recipe(path, overrides), str(path))
+
+
+def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The recipe as it is written, with overrides and a name; not checked. Raises RecipeError."""
     shown = str(path)
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -40,7 +46,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     data.setdefault("name", Path(path).stem.lower())
     for override in overrides:
         _apply(data, override, shown)
-    return validate(data, shown)
+    return data
 
 
 def validate(data: dict[str, Any], shown: str = "recipe") -> RunConfig:
@@ -72,7 +78,7 @@ def _with_absolute_paths(data: Any) -> Any:
         return data
     return {
         key: os.path.abspath(value)
-        if key in _PATHS and isinstance(value, str) and value and os.path.exists(value)
+        if key in PATHS and isinstance(value, str) and value and os.path.exists(value)
         else _with_absolute_paths(value)
         for key, value in data.items()
     }
