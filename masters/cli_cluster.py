@@ -35,6 +35,11 @@ def submit(
     namespace: Namespace = "",
     release: Release = "",
     verbose: Verbose = False,
+    manifest: Annotated[
+        bool,
+        typer.Option("--manifest", help="Print a RayJob instead, for kubectl apply; from the chart, by helm template."),
+    ] = False,
+    values: Annotated[list[Path] | None, typer.Option(help="Of --manifest: values of the chart. Repeatable.")] = None,
 ) -> None:
     """Run a recipe as a job of a cluster. Ctrl-C leaves the job running."""
     from masters import submit as jobs
@@ -50,6 +55,16 @@ def submit(
     problems = list(storage_problems(data))
     if problems:
         raise RecipeError(str(recipe), problems)
+    if manifest:
+        from masters import rayjob
+
+        cluster = rayjob.render_cluster(release or "masters", namespace, values or ())
+        command = jobs.entrypoint(rayjob.recipe_place(config.name), overrides, stage)
+        text = recipe.read_text(encoding="utf-8")
+        typer.echo(
+            rayjob.to_yaml(rayjob.manifests(cluster, text, config.name, command, rayjob.Limits(), stage)), nl=False
+        )
+        return
     screen = Screen()
     for line in local_paths(data):
         screen.line("note", line)

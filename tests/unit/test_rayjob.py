@@ -1,0 +1,252 @@
+"""RayJobs against KubeRay's own schema, and what KubeRay refuses beyond it."""
+
+import copy
+import functools
+import stat
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from masters import rayjob
+from masters.rayjob import Limits, cluster_of_a_job, job_name, manifests, render_cluster, to_yaml
+
+CRD = Path(__file__).parents[3] / "shared" / "kuberay-crds" / "ray.io_rayjobs.yaml"
+RECIPE = "name: my.run\n# a comment with a \"quote\": and a colon\nscore: {judge: {type: rule}}\nnote: 'no'\n"
+COMMAND = "python -m ray_jobs.pipeline /etc/masters/recipe/my.run.yaml train.lr=1e-5"
+CONTAINER = {
+    "image": "masters:1", "resources": {"limits": {"cpu": "2", "memory": "8Gi"}},
+    "env": [{"name": "RAY_USAGE_STATS_ENABLED", "value": "0"}, {"name": "ANSWER", "value": "no"}],
+    "volumeMounts": [{"name": "shm", "mountPath": "/dev/shm"}],
+}  # fmt: skip
+SHM = [{"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}}]
+CLUSTER = {
+    "apiVersion": "ray.io/v1", "kind": "RayCluster",
+    "metadata": {"name": "masters", "namespace": "research", "labels": {"app.kubernetes.io/instance": "masters"}},
+    "spec": {
+        "rayVersion": "2.60.0", "authOptions": {"mode": "token"}, "enableInTreeAutoscaling": True, "suspend": False,
+        "autoscalerOptions": {"version": "v2"},
+        "gcsFaultToleranceOptions": {"redisAddress": "redis:6379", "externalStorageNamespace": "masters"},
+        "headGroupSpec": {
+            "rayStartParams": {"num-cpus": "0"}, "headService": {"metadata": {"name": "masters-head-svc"}},
+            "template": {"spec": {"containers": [{"name": "ray-head", **CONTAINER}], "volumes": SHM}},
+        },
+        "workerGroupSpecs": [
+            {
+                "groupName": "generate", "replicas": 0, "minReplicas": 0, "maxReplicas": 4, "idleTimeoutSeconds": 300, "priority": 10,
+                "labels": {"ray.io/node-group": "generate"}, "rayStartParams": {},
+                "template": {"spec": {"containers": [{"name": "ray-worker", **CONTAINER}], "volumes": SHM}},
+            }
+        ],
+    },
+}  # fmt: skip
+
+
+@functools.cache
+def schema():
+    if not CRD.is_file():
+        pytest.skip(f"KubeRay's CRDs are not at {CRD}")
+    crd = yaml.load(CRD.read_text(), yaml.CSafeLoader)
+    (version,) = (item for item in crd["spec"]["versions"] if item["name"] == "v1")
+    return jsonschema.Draft202012Validator(strict(version["schema"]["openAPIV3Schema"]))
+
+
+def strict(node):
+    """A structural schema of Kubernetes as JSON schema that refuses unknown fields, as server-side apply does."""
+    if isinstance(node, list):
+        return [strict(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("x-kubernetes-int-or-string"):
+        return {"type": ["string", "integer"]}
+    made = {
+        key: {name: strict(item) for name, item in value.items()} if key == "properties" else strict(value)
+        for key, value in node.items()
+        if key not in ("format", "default")
+    }
+    if (
+        "properties" in made
+        and "additionalProperties" not in made
+        and not node.get("x-kubernetes-preserve-unknown-fields")
+    ):
+        made["additionalProperties"] = False
+    return made
+
+
+def render(cluster=CLUSTER, recipe=RECIPE, limits=None, stage=None):
+    config_map, job = manifests(cluster, recipe, "my.run", COMMAND, limits or Limits(), stage)
+    return config_map, job
+
+
+def errors(job):
+    return [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in schema().iter_errors(job)]
+
+
+@pytest.mark.parametrize("stage", [None, "generate"])
+def test_kuberays_schema_accepts_it(stage):
+    _, job = render(stage=stage)
+    job["metadata"] = {}
+    assert errors(job) == []
+
+
+def test_the_schema_of_this_test_refuses_what_it_does_not_know():
+    _, job = render()
+    job["metadata"] = {}
+    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplica"] = 3
+    assert any("maxReplica" in error for error in errors(job))
+    _, job = render()
+    job["spec"]["deletionStrategy"]["deletionRules"][0]["policy"] = "DeletePods"
+    assert any("DeletePods" in error for error in errors(job))
+
+
+def test_what_kuberay_refuses_beyond_its_schema():
+    _, job = render()
+    spec = job["spec"]
+    rules = spec["deletionStrategy"]["deletionRules"]
+    assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "clusterSelector", "suspend"} & spec.keys()
+    assert "DeleteWorkers" not in [rule["policy"] for rule in rules]  # refused with autoscaling
+    assert all(("jobStatus" in rule["condition"]) != ("jobDeploymentStatus" in rule["condition"]) for rule in rules)
+    assert len({str(rule["condition"]) + rule["policy"] for rule in rules}) == len(rules)
+    assert spec["backoffLimit"] >= 0
+    assert spec["activeDeadlineSeconds"] > spec["preRunningDeadlineSeconds"] > 0
+    with pytest.raises(ValueError, match="enableK8sTokenAuth"):
+        cluster_of_a_job({**CLUSTER["spec"], "authOptions": {"mode": "token", "enableK8sTokenAuth": True}}, "x")
+
+
+def test_no_idle_gpu_is_left_however_it_ends():
+    _, job = render(limits=Limits(kept_seconds=90))
+    rules = job["spec"]["deletionStrategy"]["deletionRules"]
+    assert {(rule["condition"].get("jobStatus") or "never ran", rule["policy"], rule["condition"]["ttlSeconds"]) for rule in rules} == {
+        ("SUCCEEDED", "DeleteCluster", 90), ("FAILED", "DeleteCluster", 90), ("never ran", "DeleteCluster", 90),
+    }  # fmt: skip
+
+
+def test_retries_and_deadlines_are_the_limits():
+    _, job = render(limits=Limits(retries=5, ready_seconds=600, total_seconds=7200))
+    spec = job["spec"]
+    assert (spec["backoffLimit"], spec["preRunningDeadlineSeconds"], spec["activeDeadlineSeconds"]) == (5, 600, 7200)
+    assert spec["entrypoint"] == COMMAND
+
+
+def test_the_head_finds_the_recipe_where_the_command_looks_and_cannot_write_it():
+    config_map, job = render()
+    pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if "configMap" in volume)
+    (mount,) = (mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == volume["name"])
+    assert volume["configMap"]["name"] == config_map["metadata"]["name"]
+    assert mount["readOnly"] is True
+    (file,) = config_map["data"]
+    assert f"{mount['mountPath']}/{file}" == rayjob.recipe_place("my.run") == COMMAND.split()[3]
+    assert config_map["data"][file] == RECIPE
+    assert config_map["immutable"] is True
+    assert {item["metadata"]["namespace"] for item in (config_map, job)} == {"research"}
+    workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert workers == CLUSTER["spec"]["workerGroupSpecs"]
+
+
+def test_another_recipe_is_another_config_map():
+    assert render()[0]["metadata"]["name"] != render(recipe=RECIPE + "seed: 1\n")[0]["metadata"]["name"]
+
+
+def test_what_belongs_to_a_lasting_cluster_is_left_out_and_the_charts_object_is_not_changed():
+    before = copy.deepcopy(CLUSTER)
+    own = render()[1]["spec"]["rayClusterSpec"]
+    assert not {"gcsFaultToleranceOptions", "suspend", "managedBy"} & own.keys()
+    assert "headService" not in own["headGroupSpec"]
+    assert before == CLUSTER
+
+
+def test_a_queue_of_kueue_is_kept_and_takes_the_older_way_to_delete():
+    cluster = copy.deepcopy(CLUSTER)
+    cluster["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "team"
+    cluster["metadata"]["annotations"] = {"kueue.x-k8s.io/elastic-job": "true", "other": "x"}
+    _, job = render(cluster)
+    assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
+    assert job["metadata"]["annotations"] == {"kueue.x-k8s.io/elastic-job": "true"}
+    assert job["spec"]["shutdownAfterJobFinishes"] is True
+    assert "deletionStrategy" not in job["spec"]
+    job["metadata"] = {}
+    assert errors(job) == []
+
+
+@pytest.mark.parametrize(
+    ("run", "stage", "name"),
+    [("tiny", None, "tiny"), ("tiny", "mask", "tiny-mask"), ("a" * 38, "evaluate", "a" * 38 + "-evaluate")],
+)
+def test_a_name_that_is_fine_stays(run, stage, name):
+    assert job_name(run, stage) == name
+
+
+def test_every_name_is_a_dns_label_of_47_characters_and_its_own():
+    runs = ["qwen2.5-vl", "qwen2_5-vl", "3b", "a" * 40, "a" * 39 + "b", "x.", "9", "-x"]
+    names = [job_name(run, stage) for run in runs for stage in (None, "evaluate")]
+    assert len(set(names)) == len(names)
+    for name in names:
+        assert len(name) <= 47
+        assert name[0].isalpha()
+        assert name[-1].isalnum()
+        assert not set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+def test_a_recipe_that_no_config_map_holds_is_refused():
+    with pytest.raises(ValueError, match=r"1\.0 MB; a ConfigMap holds 0\.9 MB"):
+        render(recipe="#" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    "recipe", [RECIPE, "a: 1\n", "a: |\n  x  \n\ty\n", "name: größer\n", "  a: 1\n", "a: 1", "\n\na: 1\n\n\n"]
+)
+def test_yaml_1_1_readers_get_the_same_objects(recipe):
+    objects = list(render(recipe=recipe))
+    assert list(yaml.load_all(to_yaml(objects), yaml.CSafeLoader)) == objects
+
+
+def test_the_recipe_can_be_read_in_the_manifest():
+    text = to_yaml(list(render()))
+    assert '    # a comment with a "quote": and a colon\n' in text
+    assert 'value: "no"' in text
+    assert text.count("apiVersion") == 2
+
+
+def helm(folder, monkeypatch, body):
+    place = folder / "bin"
+    place.mkdir()
+    (place / "helm").write_text(f"#!{sys.executable}\nimport sys\n{body}\n")
+    (place / "helm").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", str(place))
+    (folder / "Chart.yaml").touch()
+    return folder
+
+
+def test_the_cluster_is_what_helm_renders(tmp_path, monkeypatch):
+    documents = f"---\nkind: Service\n---\n{yaml.safe_dump(CLUSTER)}\n---\n"
+    chart = helm(
+        tmp_path,
+        monkeypatch,
+        f"print({documents!r}); open({str(tmp_path / 'argv')!r}, 'w').write(' '.join(sys.argv[1:]))",
+    )
+    assert render_cluster("r", "ns", [Path("a.yaml"), Path("b.yaml")], chart) == CLUSTER
+    assert (tmp_path / "argv").read_text() == f"template r {chart} --namespace ns --values a.yaml --values b.yaml"
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("sys.exit('Error: values do not meet the schema')", "helm template: Error: values do not meet"),
+        ("print('kind: Service')", "renders 0"),
+    ],
+)
+def test_a_chart_that_does_not_render_is_said(tmp_path, monkeypatch, body, words):
+    with pytest.raises(ValueError, match=words):
+        render_cluster("r", chart=helm(tmp_path, monkeypatch, body))
+
+
+def test_without_helm_or_chart_it_is_said(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="there is no Helm chart"):
+        render_cluster("r", chart=tmp_path)
+    helm(tmp_path, monkeypatch, "")
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ValueError, match="helm is not on PATH"):
+        render_cluster("r", chart=tmp_path)
