@@ -78,7 +78,7 @@ def killed(finished, tmp_path_factory):
 
 
 def test_it_was_killed_in_the_middle(finished, killed):
-    run, printed, seen = killed
+    _, printed, seen = killed
     assert 0 < len(seen["shards"]) < len(finished.run.names("responses", ".parquet"))
     assert 0 < seen["steps"] < len(read_metrics(finished.run))
     assert seen["student"] == []
@@ -91,7 +91,10 @@ def test_committed_shards_never_change(killed):
     assert all(run.read(name) == content for name, content in seen["shards"].items())
 
 
-@pytest.mark.parametrize("folder", ["samples", "images", "thresholds", "responses", "verdicts", "train/rewards", "train/student", "evaluation"])
+@pytest.mark.parametrize(
+    "folder",
+    ["samples", "images", "thresholds", "responses", "verdicts", "train/rewards", "train/student", "evaluation"],
+)
 def test_the_same_files_byte_for_byte(finished, killed, folder):
     run = killed[0]
     names = finished.run.names(folder)
@@ -106,11 +109,15 @@ def test_training_resumed_from_its_checkpoint_with_the_same_loss_log(finished, k
     assert read_metrics(run) == read_metrics(finished.run)
     logs = "".join(run.read(name).decode(errors="replace") for name in run.names("logs"))
     assert f"training continues behind step {seen['steps']}" in logs
-    assert "training continues" not in "".join(finished.run.read(n).decode(errors="replace") for n in finished.run.names("logs"))
+    assert "training continues" not in "".join(
+        finished.run.read(n).decode(errors="replace") for n in finished.run.names("logs")
+    )
 
 
 def test_every_stage_is_done_once(killed):
     run = killed[0]
-    assert all(read_manifest(run, stage).status == "done" for stage in ("prepare", "generate", "score", "train", "evaluate"))
+    assert all(
+        read_manifest(run, stage).status == "done" for stage in ("prepare", "generate", "score", "train", "evaluate")
+    )
     assert run.names("failures") == []
     assert os.path.isdir(f"{run.local_path}/logs")
