@@ -50,12 +50,16 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 def check(
     recipe: Annotated[Path | None, typer.Argument(help="The recipe to check.", show_default=False)] = None,
     override: Override = None,
+    values: Annotated[
+        Path | None, typer.Option(help="Values of the Helm chart: can every stage be placed on its groups?")
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of recipes, for your editor.")
     ] = False,
 ) -> None:
     """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started."""
     from masters.config.load import load_recipe, recipe_schema
+    from masters.config.placement import check_placement
 
     if schema:
         import json
@@ -65,6 +69,9 @@ def check(
     if recipe is None:
         raise typer.BadParameter("name a recipe, or ask for --schema")
     config = load_recipe(recipe, override or ())
+    if values is not None:
+        groups = check_placement(config, values, str(recipe))
+        typer.echo(f"{values}: every stage fits on its groups: {', '.join(group.name for group in groups)}")
     levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
     typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
 

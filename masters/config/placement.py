@@ -1,0 +1,209 @@
+"""Can every stage be placed on the worker groups of the Helm chart? Found out from two files, before anything is paid for.
+
+The recipe's `resources` and the chart's `workerGroups` speak of the same things: Ray node labels, CPUs, GPUs and memory of a
+pod, and how many pods a group may have. An actor, and an engine with all of its GPUs, lies in one pod.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from masters.config.problems import Problem, RecipeError
+from masters.config.resources import GangResources, PoolResources, TaskResources
+from masters.config.run import RunConfig
+from masters.config.score import TeacherJudge
+
+CHART_VALUES = Path(__file__).parents[2] / "k8s" / "chart" / "values.yaml"
+
+
+@dataclass(frozen=True)
+class Group:
+    """A worker group. `memory_gib` is what is left of a pod's limit beside /dev/shm."""
+
+    name: str
+    labels: Mapping[str, str]
+    cpus: float
+    memory_gib: float
+    gpus: int
+    max_pods: int
+    spot: bool
+
+    def has(self, labels: Mapping[str, str]) -> bool:
+        """Whether its nodes carry the labels; a value may be one, or Ray's `!other`, `in(a, b)`, `!in(a, b)`."""
+        return all(_label_fits(self.labels.get(key), wanted) for key, wanted in labels.items())
+
+    def per_pod(self, cpus: float, memory_gib: float, gpus: int) -> int:
+        """How many actors of this size a pod holds."""
+        sizes = ((self.cpus, cpus), (self.memory_gib, memory_gib), (self.gpus, gpus))
+        return int(min(has / wants for has, wants in sizes if wants))
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Actors of one size that a stage wants; `gpus_path` is the recipe's field that gives their GPUs."""
+
+    stage: str
+    resources: TaskResources
+    gpus: int
+    gpus_path: str
+    counts: Mapping[str, int]
+
+
+def load_groups(path: str | Path, defaults: Path = CHART_VALUES) -> tuple[Group, ...]:
+    """The enabled groups of a values file, laid over the chart's own values as Helm does it.
+
+    Raises:
+        RecipeError: where a file is not there, not YAML, or a group of it lacks a number.
+    """
+    values = _merged(_read(defaults), _read(Path(path))) if defaults.exists() else _read(Path(path))
+    groups = []
+    for name, group in (values.get("workerGroups") or {}).items():
+        if group and group.get("enabled"):
+            try:
+                groups.append(_group(name, group))
+            except (KeyError, TypeError, ValueError) as error:
+                problem = Problem(f"workerGroups.{name}", None, f"lacks a usable {error}", "`helm lint` says more.")
+                raise RecipeError(str(path), [problem]) from None
+    return tuple(groups)
+
+
+def check_placement(config: RunConfig, values: str | Path, recipe: str = "recipe") -> tuple[Group, ...]:
+    """The groups of a values file, if every stage of the recipe fits on them; `recipe` names it in errors.
+
+    Raises:
+        RecipeError: with everything that cannot be placed.
+    """
+    groups = load_groups(values)
+    problems = list(placement_problems(config, groups))
+    if problems:
+        raise RecipeError(f"{recipe} on {values}", problems)
+    return groups
+
+
+def placement_problems(config: RunConfig, groups: Sequence[Group]) -> Iterator[Problem]:
+    """What cannot be placed: every problem names stage, group and number."""
+    for demand in _demands(config):
+        yield from _demand_problems(demand, groups)
+    gang, places = config.resources.train, [g for g in groups if g.has(config.resources.train.labels)]
+    if places and all(group.spot for group in places):
+        named = _named(places)
+        yield Problem(
+            "resources.train.labels",
+            gang.labels,
+            f"stage train: {named} is on spot nodes, and the gang of {gang.workers} loses all workers with one",
+            "Name a group with spot: false.",
+        )
+
+
+def _demands(config: RunConfig) -> Iterator[Demand]:
+    resources = config.resources
+    for stage, task in (("prepare", resources.prepare), ("mask", resources.mask)):
+        yield Demand(stage, task, 0, "", {f"resources.{stage}": 1})
+    gang = resources.train
+    yield Demand("train", gang, gang.gpus, "resources.train.gpus", {"resources.train.workers": gang.workers})
+    student = {"student.gpus_per_engine": config.student.gpus_per_engine}
+    teachers = {f"curriculum[{i}].gpus_per_engine": t.gpus_per_engine for i, t in enumerate(config.curriculum)}
+    judged_by_model = isinstance(config.score.judge, TeacherJudge)
+    engines: tuple[tuple[str, PoolResources, dict[str, int]], ...] = (
+        ("generate", resources.generate, teachers | student),
+        ("score", resources.score, teachers if judged_by_model else {"": 0}),
+        ("evaluate", resources.evaluate, (teachers if config.evaluate.teachers else {}) | student),
+    )
+    for stage, pool, models in engines:
+        counts = {f"resources.{stage}.{end}_actors": getattr(pool, f"{end}_actors") for end in ("min", "max")}
+        for path, gpus in models.items():
+            yield Demand(stage, pool, gpus, path, counts)
+
+
+def _demand_problems(demand: Demand, groups: Sequence[Group]) -> Iterator[Problem]:
+    """Labels first, then the size of one actor, then how many: the first that fails explains the rest."""
+    task, stage = demand.resources, demand.stage
+    places = [group for group in groups if group.has(task.labels)]
+    if not places:
+        there = "; ".join(f"{g.name}: {_shown(g.labels)}" for g in groups) or "none is enabled"
+        rule = f"stage {stage}: no group carries these labels ({there})"
+        yield Problem(f"resources.{stage}.labels", _shown(task.labels), rule, "Name labels of one group.")
+        return
+    size = (task.cpus, task.memory_gib, demand.gpus)
+    fitting = [group for group in places if group.per_pod(*size) >= 1]
+    if not fitting:
+        yield from _too_small(demand, places)
+        return
+    room = sum(group.per_pod(*size) * group.max_pods for group in fitting)
+    for path, count in demand.counts.items():
+        if count > room:
+            each = ", ".join(f"{g.name}: {g.max_pods} pods x {g.per_pod(*size)}" for g in fitting)
+            held = f"{'workers' if isinstance(task, GangResources) else 'actors'} of {demand.gpus} GPUs"
+            rule = f"stage {stage}: {_named(fitting)} holds at most {room} {held} ({each})"
+            yield Problem(path, count, rule, f"Use {room}, or raise maxReplicas of the group.")
+            return
+
+
+def _too_small(demand: Demand, places: Sequence[Group]) -> Iterator[Problem]:
+    """One actor is larger than every pod that it may lie in: the sizes that no such pod has, or has only without others."""
+    task, stage = demand.resources, demand.stage
+    wanted = (
+        (demand.gpus_path, demand.gpus, "gpus", "GPUs", "gpusPerPod"),
+        (f"resources.{stage}.cpus", task.cpus, "cpus", "CPUs", "cpus"),
+        (f"resources.{stage}.memory_gib", task.memory_gib, "memory_gib", "GiB beside /dev/shm", "memoryGi"),
+    )
+    for path, wants, name, unit, key in wanted:
+        lacking = [group for group in places if getattr(group, name) < wants]
+        if lacking and (len(lacking) == len(places) or len(places) > 1):
+            most = max(getattr(group, name) for group in lacking)
+            rule = f"stage {stage}: {_named(lacking)} has {most:g} {unit} a pod"
+            yield Problem(path, f"{wants:g}", rule, f"Use {most:g}, or set workerGroups.{lacking[0].name}.{key}: {wants:g}.")
+
+
+def _group(name: str, values: Mapping[str, Any]) -> Group:
+    spot = bool(values.get("spot", False))
+    labels = {
+        **(values.get("labels") or {}),
+        "ray.io/node-group": values.get("nodeGroup") or name,
+        "ray.io/market-type": "spot" if spot else "on-demand",
+    }
+    if values.get("acceleratorType"):
+        labels["ray.io/accelerator-type"] = values["acceleratorType"]
+    memory = float(values["memoryGi"]) - float(values["shmGi"])
+    gpus, pods = int(values.get("gpusPerPod") or 0), int(values["maxReplicas"])
+    return Group(name, labels, float(values["cpus"]), memory, gpus, pods, spot)
+
+
+def _label_fits(value: str | None, wanted: str) -> bool:
+    """Ray's label selector syntax: `a`, `!a`, `in(a, b)`, `!in(a, b)`; a missing label fits the negated ones."""
+    negated, text = wanted.startswith("!"), wanted.removeprefix("!")
+    listed = text.startswith("in(") and text.endswith(")")
+    choices = [choice.strip() for choice in text[3:-1].split(",")] if listed else [text]
+    return (value in choices) != negated
+
+
+def _merged(below: Any, above: Any) -> Any:
+    """Helm's way: maps key by key, null removes a key, everything else replaces."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    merged = {key: _merged(below[key], value) if key in below else value for key, value in above.items()}
+    return {key: value for key, value in {**below, **merged}.items() if value is not None}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except (OSError, YAMLError) as error:
+        rule = getattr(error, "strerror", None) or f"is not YAML: {error}".splitlines()[0]
+        raise RecipeError(str(path), [Problem("file", None, rule, "Name a values file of k8s/chart.")]) from None
+    if not isinstance(values, dict | None):
+        raise RecipeError(str(path), [Problem("file", None, "is not a mapping", "Name a values file of k8s/chart.")])
+    return values or {}
+
+
+def _named(groups: Sequence[Group]) -> str:
+    names = " or ".join(f'"{group.name}"' for group in groups)
+    return f"group {names}"
+
+
+def _shown(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in labels.items()) or "{}"
