@@ -58,7 +58,7 @@ ray.io/cluster: {{ include "masters.cluster" . }}
 {{/* What Pod Security `restricted` asks of a container. */}}
 {{- define "masters.containerSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.podSecurity.runAsUser }}
+runAsUser: {{ .Values.podSecurity.runAsUser | int64 }}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: {{ .Values.podSecurity.readOnlyRootFilesystem }}
 capabilities: {drop: [ALL]}
@@ -67,8 +67,8 @@ seccompProfile: {type: RuntimeDefault}
 
 {{- define "masters.podSecurity" -}}
 runAsNonRoot: true
-runAsUser: {{ .Values.podSecurity.runAsUser }}
-fsGroup: {{ .Values.podSecurity.fsGroup }}
+runAsUser: {{ .Values.podSecurity.runAsUser | int64 }}
+fsGroup: {{ .Values.podSecurity.fsGroup | int64 }}
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
