@@ -80,7 +80,7 @@ def check_placement(config: RunConfig, values: str | Path, recipe: str = "recipe
     groups = load_groups(values)
     problems = list(placement_problems(config, groups))
     if problems:
-        raise RecipeError(f"{recipe} on {values}", problems)
+        raise RecipeError(recipe, problems)
     return groups
 
 
@@ -156,7 +156,9 @@ def _too_small(demand: Demand, places: Sequence[Group]) -> Iterator[Problem]:
         if lacking and (len(lacking) == len(places) or len(places) > 1):
             most = max(getattr(group, name) for group in lacking)
             rule = f"stage {stage}: {_named(lacking)} has {most:g} {unit} a pod"
-            yield Problem(path, f"{wants:g}", rule, f"Use {most:g}, or set workerGroups.{lacking[0].name}.{key}: {wants:g}.")
+            smaller = f"Use {most:g}" if most else f"Name another group in resources.{stage}.labels"
+            remedy = f"{smaller}, or set workerGroups.{lacking[0].name}.{key}: {wants:g}."
+            yield Problem(path, f"{wants:g}", rule, remedy)
 
 
 def _group(name: str, values: Mapping[str, Any]) -> Group:
