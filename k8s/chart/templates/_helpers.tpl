@@ -20,7 +20,7 @@ Otherwise a shortened form with a hash of the whole name, so that two long relea
 {{/* Labels of every object. */}}
 {{- define "masters.labels" -}}
 app.kubernetes.io/name: masters
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
@@ -28,7 +28,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* The pods of this cluster, by KubeRay's own label. */}}
 {{- define "masters.pods" -}}
-ray.io/cluster: {{ include "masters.cluster" . }}
+ray.io/cluster: {{ include "masters.cluster" . | quote }}
 {{- end }}
 
 {{- define "masters.serviceAccount" -}}

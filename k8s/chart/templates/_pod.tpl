@@ -13,28 +13,28 @@ The pod of the head or of a worker group. Call with
 {{- if .protected }}{{ $annotations = merge (dict) $annotations (include "masters.doNotEvict" . | fromYaml) }}{{ end -}}
 metadata:
   labels:
-    app.kubernetes.io/instance: {{ .root.Release.Name }}
-    app.kubernetes.io/component: {{ .role }}
+    app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+    app.kubernetes.io/component: {{ .role | quote }}
   {{- with $annotations }}
   annotations: {{- toYaml . | nindent 4 }}
   {{- end }}
 spec:
-  serviceAccountName: {{ include "masters.serviceAccount" . }}
+  serviceAccountName: {{ include "masters.serviceAccount" . | quote }}
   automountServiceAccountToken: {{ and (eq .role "head") $values.autoscaling.enabled }}
   terminationGracePeriodSeconds: {{ add .drain 10 }}
   restartPolicy: Never
   enableServiceLinks: false
   securityContext: {{- include "masters.podSecurity" .root | nindent 4 }}
   {{- with $priority }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with .of.runtimeClassName }}
-  runtimeClassName: {{ . }}
+  runtimeClassName: {{ . | quote }}
   {{- end }}
   {{- with $values.images.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   {{- with include "masters.placement" . | trim }}
@@ -42,8 +42,8 @@ spec:
   {{- end }}
   containers:
     - name: ray-{{ .role }}
-      image: {{ .image }}
-      imagePullPolicy: {{ $values.images.pullPolicy }}
+      image: {{ .image | quote }}
+      imagePullPolicy: {{ $values.images.pullPolicy | quote }}
       securityContext: {{- include "masters.containerSecurity" .root | nindent 8 }}
       env: {{- include "masters.env" . | trim | nindent 8 }}
       ports:
@@ -72,9 +72,9 @@ spec:
         - {name: shm, mountPath: /dev/shm}
         - {name: tmp, mountPath: /tmp}
         - {name: home, mountPath: /home/masters}
-        - {name: models, mountPath: {{ $values.modelCache.mountPath }}}
+        - {name: models, mountPath: {{ $values.modelCache.mountPath | quote }}}
         {{- if eq $values.storage.kind "pvc" }}
-        - {name: runs, mountPath: {{ $values.storage.pvc.mountPath }}}
+        - {name: runs, mountPath: {{ $values.storage.pvc.mountPath | quote }}}
         {{- end }}
         {{- if and (eq $values.storage.kind "gcs") $values.storage.gcs.existingSecret }}
         - {name: gcs-key, mountPath: /var/run/masters/gcs, readOnly: true}
@@ -91,17 +91,17 @@ spec:
       emptyDir: {}
     - name: models
       {{- if eq $values.modelCache.kind "pvc" }}
-      persistentVolumeClaim: {claimName: {{ include "masters.models.claim" .root }}}
+      persistentVolumeClaim: {claimName: {{ include "masters.models.claim" .root | quote }}}
       {{- else }}
       emptyDir: {sizeLimit: {{ include "masters.gi" $values.modelCache.sizeGi }}}
       {{- end }}
     {{- if eq $values.storage.kind "pvc" }}
     - name: runs
-      persistentVolumeClaim: {claimName: {{ include "masters.runs.claim" .root }}}
+      persistentVolumeClaim: {claimName: {{ include "masters.runs.claim" .root | quote }}}
     {{- end }}
     {{- if and (eq $values.storage.kind "gcs") $values.storage.gcs.existingSecret }}
     - name: gcs-key
-      secret: {secretName: {{ $values.storage.gcs.existingSecret }}}
+      secret: {secretName: {{ $values.storage.gcs.existingSecret | quote }}}
     {{- end }}
     {{- with $values.extraVolumes }}
     {{- toYaml . | nindent 4 }}
@@ -133,10 +133,10 @@ spec:
   {{- $_ := set $secret "HF_TOKEN" (dict "secret" . "key" $values.huggingFace.key) }}
 {{- end }}
 {{- range $name, $value := merge (dict) (.of.env | default dict) $values.env $plain }}
-- {name: {{ $name }}, value: {{ $value | quote }}}
+- {name: {{ $name | quote }}, value: {{ $value | quote }}}
 {{- end }}
 {{- range $name, $from := merge (dict) $values.secretEnv $secret }}
-- name: {{ $name }}
-  valueFrom: {secretKeyRef: {name: {{ $from.secret }}, key: {{ $from.key }}}}
+- name: {{ $name | quote }}
+  valueFrom: {secretKeyRef: {name: {{ $from.secret | quote }}, key: {{ $from.key | quote }}}}
 {{- end }}
 {{- end }}
