@@ -12,7 +12,7 @@ CHART = ROOT / "k8s" / "chart"
 SCENARIOS = sorted(CHART.glob("ci/*.yaml"))
 
 
-class Refused(Exception):
+class HelmError(Exception):
     """Helm would not render; the text is what it printed."""
 
 
@@ -28,12 +28,12 @@ def vendored(folder: Path) -> Path:
 
 
 def helm(*arguments: object) -> str:
-    """What helm prints; Refused with its message where it fails."""
+    """What helm prints; HelmError with its message where it fails."""
     tool = find("helm")
     assert tool is not None
     done = subprocess.run([tool, *map(str, arguments)], capture_output=True, text=True)
     if done.returncode:
-        raise Refused(done.stderr + done.stdout)
+        raise HelmError(done.stderr + done.stdout)
     return done.stdout
 
 

@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from tests.k8s.render.pods import quantity
 
 SECRET_LIKE = re.compile(r"token|password|secret|credential|api_?key|access_key", re.IGNORECASE)
@@ -168,9 +166,20 @@ def test_gpus_decide_the_image(rendered):
     assert workers["train"].ray["resources"]["limits"]["nvidia.com/gpu"] == 8
 
 
-@pytest.mark.parametrize("value", [1000680000, 10000])
-def test_large_numbers_stay_numbers(rendered, value):
-    """Helm reads numbers as floats, and prints those from a million on with an exponent."""
-    some = rendered(None, "--set", f"podSecurity.runAsUser={value},workerGroups.judge.idleTimeoutSeconds={value}")
-    assert some.head.spec["securityContext"]["runAsUser"] == value
-    assert some.groups["judge"]["idleTimeoutSeconds"] == value
+def test_large_numbers_stay_numbers(rendered, tmp_path):
+    """Helm reads numbers of a file as floats, and prints those from a million on with an exponent."""
+    file, large = tmp_path / "values.yaml", 1000680001
+    file.write_text(
+        f"podSecurity: {{runAsUser: {large}, fsGroup: {large}}}\npriorityClass: {{create: true, value: 12345678}}\n"
+    )
+    some = rendered(None, "--values", str(file), "--set-json", f"autoscaling.idleTimeoutSeconds={large}")
+    found = [
+        some.head.spec["securityContext"]["runAsUser"],
+        some.head.spec["securityContext"]["fsGroup"],
+        some.head.ray["securityContext"]["runAsUser"],
+        some.cluster["spec"]["autoscalerOptions"]["idleTimeoutSeconds"],
+    ]
+    assert found == [large] * 4
+    (priority,) = some.of("PriorityClass")
+    assert priority["value"] == 12345678
+    assert all(isinstance(number, int) for number in (*found, priority["value"]))

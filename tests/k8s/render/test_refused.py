@@ -14,7 +14,7 @@ CASES = yaml.safe_load((Path(__file__).parent / "refused.yaml").read_text())
 def refusal(chart: Path, values: dict, folder: Path) -> str:
     file = folder / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    with pytest.raises(charts.Refused) as caught:
+    with pytest.raises(charts.HelmError) as caught:
         charts.template(chart, "--values", file)
     return str(caught.value)
 
