@@ -117,6 +117,9 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- if and $account.annotations (not $account.create) }}
 - serviceAccounts.{{ $role }}.annotations is set, but create is false: annotate the account that exists
 {{- end }}
+{{- if and (eq $role "head") (not $account.create) (not $account.name) }}
+- serviceAccounts.head.create is false: give the name of the account that exists, else the autoscaler's role would go to `default`
+{{- end }}
 {{- end }}
 {{- end }}
 

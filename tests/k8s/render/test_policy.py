@@ -114,7 +114,7 @@ def test_only_the_autoscalers_pod_has_a_token_of_the_api_server(scenario):
     for pod in scenario.pods():
         if pod.name != "headgroup":
             assert pod.spec["automountServiceAccountToken"] is False, pod.name
-            assert pod.spec["serviceAccountName"] != head.spec["serviceAccountName"], pod.name
+            assert pod.spec["serviceAccountName"] != head.spec["serviceAccountName"] != "default", pod.name
     for account in scenario.of("ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
 
