@@ -131,7 +131,7 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- $ours := list "HOME" "HF_HOME" "RAY_USAGE_STATS_ENABLED" "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" "RAY_REDIS_ADDRESS" "RAY_ADDRESS" -}}
 {{- range $path, $env := $maps }}
 {{- range $name, $_ := $env }}
-{{- if regexMatch "(?i)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|API_?KEY|ACCESS_KEY)" $name }}
+{{- if regexMatch "(?i)(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|API_?KEY|ACCESS_KEY)($|_)" $name }}
 - {{ $path }}.{{ $name }} looks like a secret; a literal is shown to everybody who reads the pod: use secretEnv
 {{- end }}
 {{- if has $name $ours }}

@@ -4,7 +4,9 @@ import re
 
 from tests.k8s.render.pods import quantity
 
-SECRET_LIKE = re.compile(r"token|password|secret|credential|api_?key|access_key", re.IGNORECASE)
+SECRET_LIKE = re.compile(
+    r"token|password|secret|credential|api_?key|access_key", re.IGNORECASE
+)  # stricter than the chart
 OURS = ("/dev/shm", "/tmp", "/home/masters")
 
 
@@ -98,6 +100,13 @@ def test_secrets_come_by_reference(rendered):
         assert reference(pod, "JUDGE_API_KEY") == ("judge", "api-key")
         assert pod.volume("gcs-key")["secret"] == {"secretName": "gcs-key"}
         assert pod.env("GOOGLE_APPLICATION_CREDENTIALS").startswith("/var/run/masters/gcs/")
+
+
+def test_words_that_only_sound_like_secrets_are_taken(rendered):
+    some = rendered(None, "--set-string", "env.TOKENIZERS_PARALLELISM=false,env.MAX_TOKENS=16,head.env.MAX_TOKENS=8")
+    assert some.workers["judge"].env("TOKENIZERS_PARALLELISM") == "false"
+    assert some.workers["judge"].env("MAX_TOKENS") == "16"
+    assert some.head.env("MAX_TOKENS") == "8"  # the head's and a group's own come before everybody's
 
 
 def test_environment_names_are_unique_and_statistics_off(scenario):
