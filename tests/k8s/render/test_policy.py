@@ -4,9 +4,7 @@ import re
 
 from tests.k8s.render.pods import quantity
 
-SECRET_LIKE = re.compile(
-    r"token|password|secret|credential|api_?key|access_key", re.IGNORECASE
-)  # stricter than the chart
+SECRET_LIKE = re.compile(r"token|password|secret|credential|api_?key|access_key", re.IGNORECASE)
 OURS = ("/dev/shm", "/tmp", "/home/masters")
 
 
