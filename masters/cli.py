@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
     from masters.data.storage import Storage
     from masters.reporting.progress import Screen
 
@@ -24,7 +26,12 @@ app.add_typer(tiny_app, name="tiny")
 Recipe = Annotated[Path, typer.Argument(help="A YAML file; `masters init` writes one.", show_default=False)]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.lr=1e-5. Repeatable.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, vLLM and DeepSpeed print.")]
+Release = Annotated[str | None, typer.Option(help="Release of the Helm chart, through kubectl's context.")]
+Namespace = Annotated[str | None, typer.Option("--namespace", "-n", help="Namespace of the release.")]
+Address = Annotated[str | None, typer.Option(help="http://HOST:8265 instead; RAY_ADDRESS if neither is given.")]
+Job = Annotated[str, typer.Argument(help="Id that `masters submit` printed.")]
 _ONE_STAGE = "One stage of run; what it reads must be there"
+_CLUSTER = "On a cluster"
 _STAGES = {
     "prepare": "Read and check data: samples, images, rejects with reasons.",
     "generate": "Let masked teachers and the student answer every question.",
@@ -144,6 +151,104 @@ def tiny_train(
     accuracy = f"{100 * measured['accuracy']:.1f} % of {measured['questions']} test questions"
     words = f"{folder}: {measured['parameters']:,} weights, {accuracy}"
     screen.line("tiny", words, time.monotonic() - began)
+
+
+@app.command(rich_help_panel=_CLUSTER)
+def submit(
+    recipe: Recipe,
+    override: Override = None,
+    stage: Annotated[str | None, typer.Option(help="One stage instead of all.")] = None,
+    wait: Annotated[bool, typer.Option(help="Follow the job to its end; Ctrl-C leaves it running.")] = True,
+    release: Release = None,
+    namespace: Namespace = None,
+    address: Address = None,
+) -> None:
+    """Run a recipe as a job of a Ray cluster. The recipe is uploaded and nothing else."""
+    from masters import submit as remote
+
+    if stage is not None and stage not in (*_STAGES, "mask"):
+        raise ValueError(f"--stage {stage}: no such stage. Stages: mask, {', '.join(_STAGES)}.")
+    with remote.cluster(address, namespace, release) as client:
+        job = remote.submit(client, recipe, stage, override or ())
+        typer.echo(f"cluster  {client.get_address()} (token ok)   uploaded {recipe.stat().st_size:,} bytes   job {job}")
+        if warning := remote.version_warning(client):
+            typer.echo(f"warning  {warning}", err=True)
+        where = _flags(release=release, namespace=namespace, address=address)
+        again = f"masters status {job}{where}   ·   masters logs {job} --follow{where}   ·   masters stop {job}{where}"
+        if not wait:
+            typer.echo(f"next     {again}")
+            return
+        _follow(client, job, f"^C detached; the job goes on. Again: {again}")
+
+
+@app.command(rich_help_panel=_CLUSTER)
+def status(
+    job: Annotated[str | None, typer.Argument(help="A job; all of them if not given.", show_default=False)] = None,
+    release: Release = None,
+    namespace: Namespace = None,
+    address: Address = None,
+) -> None:
+    """How a job is doing, its last lines, and the nodes of the cluster by group."""
+    from masters import submit as remote
+
+    with remote.cluster(address, namespace, release) as client:
+        for name in [job] if job else remote.jobs(client):
+            found = remote.describe(client, name)
+            took = (found["end"] or time.time()) - found["start"]
+            typer.echo(
+                f"{name}  {found['status']:<9}  {took / 60:.0f} min  {found['metadata'].get('run', found['entrypoint'])}"
+            )
+        if job:
+            typer.echo("\n".join(f"  {line}" for line in remote.logs(client, job).splitlines()[-8:]))
+        nodes = remote.nodes_by_group(client.get_address())
+        typer.echo(f"nodes    {', '.join(f'{group} {count}' for group, count in nodes.items())}")
+
+
+@app.command(rich_help_panel=_CLUSTER)
+def logs(
+    job: Job,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until the job ends.")] = False,
+    release: Release = None,
+    namespace: Namespace = None,
+    address: Address = None,
+) -> None:
+    """What a job has printed."""
+    from masters import submit as remote
+
+    with remote.cluster(address, namespace, release) as client:
+        if follow:
+            remote.describe(client, job)
+            _follow(client, job, "^C detached; the job goes on.")
+        else:
+            typer.echo(remote.logs(client, job), nl=False)
+
+
+@app.command(rich_help_panel=_CLUSTER)
+def stop(job: Job, release: Release = None, namespace: Namespace = None, address: Address = None) -> None:
+    """Stop a job. What its stages have finished is kept; submitting again continues."""
+    from masters import submit as remote
+
+    with remote.cluster(address, namespace, release) as client:
+        typer.echo(f"{job}: stopped" if remote.stop(client, job) else f"{job}: had ended before")
+
+
+def _follow(client: "JobSubmissionClient", job: str, detached: str) -> None:
+    """Print a job's output to its end, and end with status 1 if it did not succeed."""
+    from masters import submit as remote
+
+    try:
+        ended = remote.follow(client, job, typer.echo)
+    except KeyboardInterrupt:
+        typer.echo(f"\n{detached}")
+        raise typer.Exit(130) from None
+    if ended != "SUCCEEDED":
+        raise ValueError(f"{job}: {ended.lower()}. {remote.describe(client, job)['message'].splitlines()[0]}")
+    typer.echo(f"{job}: succeeded")
+
+
+def _flags(**options: str | None) -> str:
+    """The options as one types them."""
+    return "".join(f" --{name} {value}" for name, value in options.items() if value)
 
 
 def run_recipe(

@@ -8,6 +8,7 @@ process's environment only; it is neither printed nor part of the job.
 import asyncio
 import base64
 import json
+import logging
 import os
 import re
 import shlex
@@ -15,10 +16,10 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from masters.config.load import load_recipe
 
@@ -29,14 +30,6 @@ _DASHBOARD = 8265
 _LARGEST_RECIPE = 1 << 20
 _FORWARDED = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+)")
 _INSTANCE = "app.kubernetes.io/instance"
-
-
-class Say(Protocol):
-    """Prints a line."""
-
-    def __call__(self, line: str) -> None:
-        """Print it."""
-        ...
 
 
 @contextmanager
@@ -64,6 +57,7 @@ def _client(address: str) -> "JobSubmissionClient":
     from ray.exceptions import AuthenticationError
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of every upload
     try:
         return JobSubmissionClient(address)
     except AuthenticationError as error:
@@ -153,11 +147,16 @@ def submit(client: "JobSubmissionClient", recipe: Path, stage: str | None, overr
         raise ValueError(f"{recipe}: {size:,} bytes are no recipe. Data belongs into storage, not into the upload.")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(recipe, Path(folder) / recipe.name)
-        return client.submit_job(
-            entrypoint=entrypoint(recipe.name, stage, overrides),
-            runtime_env={"working_dir": folder},
-            metadata={"run": config.name, "storage": config.storage},
-        )
+        try:
+            return client.submit_job(
+                entrypoint=entrypoint(recipe.name, stage, overrides),
+                runtime_env={"working_dir": folder},
+                metadata={"run": config.name, "storage": config.storage},
+            )
+        except RuntimeError as error:
+            if "No available agent" not in str(error):
+                raise
+            raise ValueError(f"{client.get_address()}: the head is still starting. Try again in a minute.") from error
 
 
 def version_warning(client: "JobSubmissionClient") -> str | None:
@@ -170,7 +169,7 @@ def version_warning(client: "JobSubmissionClient") -> str | None:
     return f"Ray is {ray.__version__} here and {there} on the cluster: submitting works, other features may not"
 
 
-def follow(client: "JobSubmissionClient", job: str, say: Say) -> str:
+def follow(client: "JobSubmissionClient", job: str, say: Callable[[str], object]) -> str:
     """Print a job's output until it ends; how it ended: SUCCEEDED, FAILED or STOPPED."""
 
     async def tail() -> None:
