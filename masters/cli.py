@@ -158,6 +158,10 @@ def submit(
     recipe: Recipe,
     override: Override = None,
     stage: Annotated[str | None, typer.Option(help="One stage instead of all.")] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Print a RayJob instead, on a cluster like the RayCluster in this file (`helm template`)."),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Follow the job to its end; Ctrl-C leaves it running.")] = True,
     release: Release = None,
     namespace: Namespace = None,
@@ -168,6 +172,9 @@ def submit(
 
     if stage is not None and stage not in (*_STAGES, "mask"):
         raise ValueError(f"--stage {stage}: no such stage. Stages: mask, {', '.join(_STAGES)}.")
+    if manifest is not None:
+        typer.echo(remote.render(recipe, stage, override or (), manifest), nl=False)
+        return
     with remote.cluster(address, namespace, release) as client:
         job = remote.submit(client, recipe, stage, override or ())
         typer.echo(f"cluster  {client.get_address()} (token ok)   uploaded {recipe.stat().st_size:,} bytes   job {job}")

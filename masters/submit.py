@@ -7,6 +7,7 @@ process's environment only; it is neither printed nor part of the job.
 
 import asyncio
 import base64
+import io
 import json
 import logging
 import os
@@ -21,7 +22,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ruamel.yaml import YAML
+
 from masters.config.load import load_recipe
+from masters.config.run import RunConfig
+from masters.rayjob import RECIPE, job_name, manifests
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -136,15 +141,7 @@ def submit(client: "JobSubmissionClient", recipe: Path, stage: str | None, overr
     Raises:
         ValueError: for a recipe that cannot be run on a cluster; nothing was uploaded then.
     """
-    config = load_recipe(recipe, overrides)
-    if "://" not in config.storage and not os.path.isabs(config.storage):
-        raise ValueError(
-            f"{recipe}: storage = {config.storage}: on a cluster a path must be absolute and on a volume that all pods mount. "
-            "Use s3://, gs:// or, with the chart's own volume, --set storage=/runs."
-        )
-    size = recipe.stat().st_size
-    if size > _LARGEST_RECIPE:
-        raise ValueError(f"{recipe}: {size:,} bytes are no recipe. Data belongs into storage, not into the upload.")
+    config = checked(recipe, overrides)
     with tempfile.TemporaryDirectory() as folder:
         shutil.copy(recipe, Path(folder) / recipe.name)
         try:
@@ -157,6 +154,39 @@ def submit(client: "JobSubmissionClient", recipe: Path, stage: str | None, overr
             if "No available agent" not in str(error):
                 raise
             raise ValueError(f"{client.get_address()}: the head is still starting. Try again in a minute.") from error
+
+
+def checked(recipe: Path, overrides: Sequence[str]) -> RunConfig:
+    """The recipe, if it can be run on a cluster. Raises ValueError."""
+    config = load_recipe(recipe, overrides)
+    if "://" not in config.storage and not os.path.isabs(config.storage):
+        raise ValueError(
+            f"{recipe}: storage = {config.storage}: on a cluster a path must be absolute and on a volume that all pods mount. "
+            "Use s3://, gs:// or, with the chart's own volume, --set storage=/runs."
+        )
+    size = recipe.stat().st_size
+    if size > _LARGEST_RECIPE:
+        raise ValueError(f"{recipe}: {size:,} bytes are no recipe. Data belongs into storage, not into the upload.")
+    return config
+
+
+def render(recipe: Path, stage: str | None, overrides: Sequence[str], cluster: Path) -> str:
+    """A RayJob that runs the recipe, with the recipe in a ConfigMap, as YAML. `cluster` holds the RayCluster to use.
+
+    Raises:
+        ValueError: for a recipe that cannot be run on a cluster, and for a file without a RayCluster.
+    """
+    config, stream = checked(recipe, overrides), io.StringIO()
+    objects = list(YAML(typ="safe", pure=True).load_all(cluster.read_text(encoding="utf-8")))
+    listed = [item for one in objects if one for item in one.get("items", [one])]
+    documents = manifests(
+        name=job_name(config.name, stage or "pipeline"),
+        recipe=recipe.read_text(encoding="utf-8"),
+        command=entrypoint(RECIPE, stage, [*overrides, f"name={config.name}"]),
+        cluster=listed,
+    )
+    YAML(typ="rt").dump_all(documents, stream)
+    return stream.getvalue()
 
 
 def version_warning(client: "JobSubmissionClient") -> str | None:
