@@ -32,7 +32,7 @@ def kill_when(condition, recipe, storage, seconds=300):
         assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.005)
     driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    driver.communicate()
     return _processes_of(driver.pid)
 
 
