@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
 
-.PHONY: help setup demo demo-seeds test test-all lint lock clean
+.PHONY: help setup demo demo-seeds test test-all test-chart kube-tools lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,11 +27,17 @@ demo: $(READY) ## the whole pipeline on tiny models: prepare, mask, generate, sc
 demo-seeds: $(READY) ## three students from other seeds, with controls (about an hour; not part of CI)
 	@$(BIN)/python perf/demo_seeds.py
 
-test: $(READY) ## unit tests and the whole chain on tiny data
+test: $(READY) kube-tools ## unit tests, the chart, and the whole chain on tiny data
 	@$(BIN)/pytest -m "not slow"
 
-test-all: $(READY) ## the above and what takes longer
+test-all: $(READY) kube-tools ## the above and what takes longer
 	@$(BIN)/pytest
+
+test-chart: $(READY) kube-tools ## the Helm chart alone: lint, schemas, policies, refused values
+	@$(BIN)/pytest tests/k8s/render
+
+kube-tools: $(READY) ## helm and kubectl for the chart's tests, into .build/tools
+	@$(BIN)/python tests/k8s/get_tools.py
 
 lint: $(READY) ## ruff, mypy, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
@@ -40,4 +46,4 @@ lock: ## resolve pyproject.toml into requirements/*.lock
 	@$(BIN)/python requirements/lock.py
 
 clean: ## remove the environment and the runs
-	rm -rf .venv runs
+	rm -rf .venv .build runs

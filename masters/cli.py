@@ -11,7 +11,6 @@ import typer
 from masters import cli_cluster
 
 if TYPE_CHECKING:
-    from masters.config.run import RunConfig
     from masters.data.storage import Storage
     from masters.reporting.progress import Screen
 
@@ -27,9 +26,6 @@ app.add_typer(tiny_app, name="tiny")
 Recipe = Annotated[Path, typer.Argument(help="A YAML file; `masters init` writes one.", show_default=False)]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.lr=1e-5. Repeatable.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, vLLM and DeepSpeed print.")]
-Values = Annotated[
-    list[Path] | None, typer.Option(help="Values of the Helm chart, over the chart's own. Repeatable, the last wins.")
-]
 _ONE_STAGE = "One stage of run; what it reads must be there"
 _STAGES = {
     "prepare": "Read and check data: samples, images, rejects with reasons.",
@@ -56,16 +52,17 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 def check(
     recipe: Annotated[Path | None, typer.Argument(help="The recipe to check.", show_default=False)] = None,
     override: Override = None,
-    values: Values = None,
+    values: Annotated[
+        list[Path] | None,
+        typer.Option(help="Values of the Helm chart: can every stage be placed on its groups? Repeatable, as in Helm."),
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of recipes, for your editor.")
     ] = False,
 ) -> None:
-    """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started.
-
-    With --values also that every stage can be placed on the worker groups of the Helm chart.
-    """
+    """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started."""
     from masters.config.load import load_recipe, recipe_schema
+    from masters.config.placement import check_placement
 
     if schema:
         import json
@@ -75,23 +72,13 @@ def check(
     if recipe is None:
         raise typer.BadParameter("name a recipe, or ask for --schema")
     config = load_recipe(recipe, override or ())
-    levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
     if values:
-        _check_placement(recipe, config, values)
+        groups = check_placement(config, values, str(recipe))
+        typer.echo(
+            f"{', '.join(map(str, values))}: every stage fits on its groups: {', '.join(group.name for group in groups)}"
+        )
+    levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
     typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
-
-
-def _check_placement(recipe: Path, config: "RunConfig", files: Sequence[Path]) -> None:
-    from masters.config.placement import placement_problems, placements
-    from masters.config.problems import RecipeError
-    from masters.config.values import read_values, worker_groups
-
-    groups, problems = worker_groups(read_values(*files))
-    problems += placement_problems(config, groups)
-    if problems:
-        raise RecipeError(str(recipe), problems)
-    for line in placements(config, groups):
-        typer.echo(line)
 
 
 @app.command()
@@ -124,8 +111,6 @@ def _stage_command(name: str) -> Callable[..., None]:
 
 for _name, _help in _STAGES.items():
     app.command(_name, help=_help, rich_help_panel=_ONE_STAGE)(_stage_command(_name))
-
-
 cli_cluster.register(app)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarString
 
-from masters.config.values import CHART
+from masters.config.placement import CHART
 
 _LONGEST_NAME = 47  # KubeRay derives names of pods and services from a RayJob's
 _MOST_BYTES = 900_000  # a ConfigMap holds 1 MiB

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from masters.access import Access
-from masters.config.values import NODE_GROUP
+from masters.config.placement import NODE_GROUP
 from masters.reporting.progress import Screen, clock
 
 STAGES = ("prepare", "mask", "generate", "score", "train", "evaluate", "report")

@@ -111,7 +111,8 @@ def masters_objective(
     divergence_J = _token_mean(jsd_T.detach(), responses)
     judged_J = ~responses.accuracy_J.isnan()
     distill_J = distill_reward(divergence_J, responses.group_J, judged_J)
-    advantage_J = advantages(responses.accuracy_J.nan_to_num() + distill_J, responses.group_J, judged_J)
+    reward_J = responses.accuracy_J.nan_to_num().to(distill_J.dtype) + distill_J
+    advantage_J = advantages(reward_J, responses.group_J, judged_J)
     if objective.clamp_advantages:
         advantage_J = advantage_J.clamp_min(0)
     if objective.policy_weight == 0:

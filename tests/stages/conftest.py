@@ -28,14 +28,20 @@ class Finished:
 def masters(*arguments, check=True, **options):
     """Run the command; the finished process."""
     command = [str(MASTERS), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=570, env=environment(), check=False, **options)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=570, env=environment(), check=False, **options
+    )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
 
 def environment():
     """Without what pytest or an earlier test put there for engines in this process."""
-    mine = {name: value for name, value in os.environ.items() if not name.startswith(("VLLM_", "TORCHDYNAMO", "RAY_ADDRESS"))}
+    mine = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("VLLM_", "TORCHDYNAMO", "RAY_ADDRESS"))
+    }
     return {**mine, "RAY_USAGE_STATS_ENABLED": "0"}
 
 

@@ -70,16 +70,33 @@ def write_llava(folder: Path, images: int = 12) -> Path:
     name, questions = made[0]
     good = {"id": "", "image": name, "question": questions[0].text, "answer": questions[0].answers[0]}
     lines = [
-        json.dumps(_record({"id": f"good-{i}", "image": n, "question": f"<image>\n{q[0].text}", "answer": q[0].answers[0]}, good))
+        json.dumps(
+            _record(
+                {"id": f"good-{i}", "image": n, "question": f"<image>\n{q[0].text}", "answer": q[0].answers[0]}, good
+            )
+        )
         for i, (n, q) in enumerate(made)
     ]
     special = [
         {"id": "text-only", "image": None, "question": "How many bars are there?", "answer": "2"},
-        {"id": "two-images", "image": [made[1][0], made[2][0]], "question": "Is <image> the same as <image>?", "answer": "No."},
+        {
+            "id": "two-images",
+            "image": [made[1][0], made[2][0]],
+            "question": "Is <image> the same as <image>?",
+            "answer": "No.",
+        },
     ]
     lines += [json.dumps(_record(fields, good)) for fields in special]
-    turns = [("system", "Be brief."), ("human", made[3][1][0].text), ("gpt", made[3][1][0].answers[0]), ("human", "How many?"), ("gpt", "2")]
-    lines.append(json.dumps({"id": "talk", "image": made[3][0], "conversations": [{"from": s, "value": v} for s, v in turns]}))
+    turns = [
+        ("system", "Be brief."),
+        ("human", made[3][1][0].text),
+        ("gpt", made[3][1][0].answers[0]),
+        ("human", "How many?"),
+        ("gpt", "2"),
+    ]
+    lines.append(
+        json.dumps({"id": "talk", "image": made[3][0], "conversations": [{"from": s, "value": v} for s, v in turns]})
+    )
     for reason, broken in BROKEN.items():
         if isinstance(broken, dict) and not (reason.startswith("conversation") and "turns" not in broken):
             broken = _record(broken, good)
@@ -97,7 +114,13 @@ def write_parquet(folder: Path) -> Path:
         drawn.image.save(folder / "tmp.png")
         content = (folder / "tmp.png").read_bytes()
         rows += [
-            {"id": f"{index}-{i}", "question": q.text, "answer": list(q.answers), "image": {"bytes": content, "path": None}, "question_type": q.type}
+            {
+                "id": f"{index}-{i}",
+                "question": q.text,
+                "answer": list(q.answers),
+                "image": {"bytes": content, "path": None},
+                "question_type": q.type,
+            }
             for i, q in enumerate(drawn.questions[:3])
         ]
     (folder / "tmp.png").unlink()

@@ -31,7 +31,9 @@ def test_it_ends_with_a_table_and_what_to_type_next(finished):
     lines = finished.printed.splitlines()
     assert [name for name in NAMES if any(line.startswith(name) for line in lines)] == list(NAMES)
     for model in ("baseline", "student (trained)", "teacher big"):
-        assert re.search(rf"^{re.escape(model)} +\d+\.\d +\d+\.\d to \d+\.\d +\d\.\d\d M", finished.printed, re.M), model
+        assert re.search(rf"^{re.escape(model)} +\d+\.\d +\d+\.\d to \d+\.\d +\d\.\d\d M", finished.printed, re.M), (
+            model
+        )
     assert "next     masters show" in finished.printed
 
 
@@ -56,7 +58,13 @@ def test_good_rows_are_samples_in_a_fixed_order_at_a_fixed_level(finished):
     assert train.schema.equals(SAMPLES)
     ids = train["sample_id"].to_pylist()
     mine = {i for i in ids if i.startswith("mine/")}
-    assert mine == {*(f"mine/good-{i}" for i in range(12)), "mine/text-only", "mine/two-images", "mine/talk#0", "mine/talk#1"}
+    assert mine == {
+        *(f"mine/good-{i}" for i in range(12)),
+        "mine/text-only",
+        "mine/two-images",
+        "mine/talk#0",
+        "mine/talk#1",
+    }
     assert train["position"].to_pylist() == list(range(len(ids)))
     levels = [level for (level,) in train["levels"].to_pylist()]
     assert list(dict.fromkeys(levels)) == ["big@r0.40", "big@r0.20", "big@r0.00"]
@@ -64,7 +72,8 @@ def test_good_rows_are_samples_in_a_fixed_order_at_a_fixed_level(finished):
     rows = {row["sample_id"]: row for row in train.to_pylist()}
     assert len(rows["mine/two-images"]["image_ids"]) == 2
     assert rows["mine/text-only"]["image_ids"] == []
-    assert rows["mine/talk#1"]["history"] and rows["mine/talk#1"]["system"] == "Be brief."
+    assert rows["mine/talk#1"]["history"]
+    assert rows["mine/talk#1"]["system"] == "Be brief."
     images = {name for row in rows.values() for name in row["image_ids"]}
     assert all(finished.run.exists(f"images/{name}") for name in images)
 
@@ -73,7 +82,9 @@ def test_every_question_is_answered_by_its_level_the_student_and_the_label(finis
     responses = everything(finished.run, "responses", RESPONSES).to_pylist()
     levels = {row["sample_id"]: row["levels"][0] for row in read_split(finished.run, "train").to_pylist()}
     counts = collections.Counter((r["sample_id"], r["author"]) for r in responses)
-    expected = {(s, author): n for s, level in levels.items() for author, n in ((level, 2), ("student", 2), ("label", 1))}
+    expected = {
+        (s, author): n for s, level in levels.items() for author, n in ((level, 2), ("student", 2), ("label", 1))
+    }
     assert counts == expected
     for response in responses:
         if response["author"] == "label":
@@ -111,7 +122,10 @@ def test_each_term_is_logged_at_every_step(finished):
 def test_what_each_response_earned_is_kept(finished):
     rewards = everything(finished.run, REWARDS_FOLDER, REWARDS).to_pylist()
     responses = everything(finished.run, "responses", RESPONSES).to_pylist()
-    earned, answered = (sorted((r["sample_id"], r["author"], r["index"]) for r in rows) for rows in (rewards, [r for r in responses if r["text"]]))
+    earned, answered = (
+        sorted((r["sample_id"], r["author"], r["index"]) for r in rows)
+        for rows in (rewards, [r for r in responses if r["text"]])
+    )
     assert earned == answered
     assert all(r["divergence"] >= -1e-7 and 0 <= r["distill_reward"] <= 1 and r["advantage"] >= 0 for r in rewards)
 
@@ -148,7 +162,16 @@ def test_the_report_opens_offline_and_shows_everything(finished):
     page = finished.run.read("report.html").decode()
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
     assert "@import" not in page
-    for heading in ("Accuracy", "Training", "Responses and rewards", "Masks", "Gallery", "departs from the paper", "Operations", "Rejected rows"):
+    for heading in (
+        "Accuracy",
+        "Training",
+        "Responses and rewards",
+        "Masks",
+        "Gallery",
+        "departs from the paper",
+        "Operations",
+        "Rejected rows",
+    ):
         assert heading in page
     assert page.count("<svg") >= 8
     assert "train.policy_weight" in page
@@ -180,7 +203,16 @@ def test_what_is_redone_for_which_change(finished):
 
 def test_show_tells_one_samples_story(finished):
     done = masters("show", finished.run.uri, "--sample", "mine/talk#1")
-    for words in ("mine/talk#1", "Be brief.", "question  How many?", "accepted  2", "big@r0.", "student", "label", "R_distill"):
+    for words in (
+        "mine/talk#1",
+        "Be brief.",
+        "question  How many?",
+        "accepted  2",
+        "big@r0.",
+        "student",
+        "label",
+        "R_distill",
+    ):
         assert words in done.stdout
     test = read_split(finished.run, "test")["sample_id"][0].as_py()
     assert "baseline" in masters("show", finished.run.uri, "--sample", test).stdout

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -22,7 +23,7 @@ student: {path: a/student}
 curriculum: [{alias: big, path: a/teacher}]
 prepare: {sources: [{type: charts}]}
 """
-# Stands for ray_jobs on the cluster: the same module names, and stages that take no time.
+# Stands for ray_jobs.pipeline on the cluster, and takes no time; the stages' own modules are the real ones.
 STUB = """
 import os, sys, time
 print("2026-01-01 10:00:00,123 INFO worker.py:1 -- a line of Ray's")
@@ -49,8 +50,8 @@ def head():
     """The address of a Ray head that this test starts and ends by its own handle."""
     home = Path(tempfile.mkdtemp(prefix="mh", dir="/tmp"))  # short: sockets lie in it
     (home / "stub" / "ray_jobs").mkdir(parents=True)
-    for stage in ("pipeline", "mask"):
-        (home / "stub" / "ray_jobs" / f"{stage}.py").write_text(STUB)
+    (home / "stub" / "ray_jobs" / "__init__.py").write_text(f"__path__ += [{str(ROOT / 'ray_jobs')!r}]")
+    (home / "stub" / "ray_jobs" / "pipeline.py").write_text(STUB)
     environment = {
         **os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "HF_TOKEN": PLANTED, "HOME": str(home),
         "PYTHONPATH": f"{home}/stub", "RAY_TMPDIR": str(home), "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",
@@ -81,20 +82,22 @@ def head():
 
 
 def wait_for(address: str, process: subprocess.Popen, log: Path) -> None:
-    deadline = time.monotonic() + 90
+    """Until the head takes a job: its agent comes up some seconds after its dashboard."""
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         try:
-            call(address, "/api/jobs/")
+            call(address, "/api/jobs/", b'{"entrypoint": "true"}')
             return
         except OSError:
             time.sleep(0.5)
     raise AssertionError(log.read_text())
 
 
-def call(address: str, path: str) -> str:
-    request = urllib.request.Request(address + path, headers={"Authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+def call(address: str, path: str, body: bytes | None = None) -> str:
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+    request = urllib.request.Request(address + path, headers=headers, data=body)
+    with urllib.request.urlopen(request, timeout=30) as answer:
         return answer.read().decode()
 
 
@@ -173,9 +176,23 @@ def test_a_recipe_runs_to_its_end(head, recipe, masters):
     assert "prepare   2 400 train samples  2 s\ngenerate  12/40 questions  3.0/s\nnodes     head 1 up" in said
 
 
+def test_a_real_stage_runs_on_the_cluster(head, masters, trained, tmp_path):
+    student, teacher = map(str, trained)
+    data = {
+        "storage": str(tmp_path / "runs"), "student": {"path": student}, "prepare": {"sources": [{"type": "charts"}]},
+        "curriculum": [{"alias": "big", "path": teacher, "mask_step": 0.1}],
+    }  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(json.dumps(data))
+    status, said = masters("submit", tmp_path / "mine.yaml", "--stage", "mask", "--address", head, RAY_AUTH_TOKEN=TOKEN)
+    assert status == 0, said
+    assert re.search(r"^mask +big \d+ matrices at 0\.20 0\.10 0\.00", said, re.M)
+    made = json.loads((tmp_path / "runs" / "mine" / "thresholds" / "big.json").read_text())
+    assert made["ratios"] == ["0.20", "0.10", "0.00"]
+
+
 def test_a_job_that_fails_ends_with_its_last_lines(head, recipe, masters):
     status, said = masters(
-        "submit", recipe, "--stage", "mask", "--set", "storage=/s", "--set", "seed=13", "--address", head, RAY_AUTH_TOKEN=TOKEN
+        "submit", recipe, "--set", "storage=/s", "--set", "seed=13", "--address", head, RAY_AUTH_TOKEN=TOKEN
     )  # fmt: skip
     assert status == 1
     assert "no luck" in said

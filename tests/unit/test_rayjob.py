@@ -1,19 +1,17 @@
 """RayJobs against KubeRay's own schema, and what KubeRay refuses beyond it."""
 
 import copy
-import functools
 import stat
 import sys
 from pathlib import Path
 
-import jsonschema
 import pytest
 import yaml
 
 from masters import rayjob
 from masters.rayjob import Limits, cluster_of_a_job, job_name, manifests, render_cluster, to_yaml
+from tests.k8s.render.strict import needs_crds, problems
 
-CRD = Path(__file__).parents[3] / "shared" / "kuberay-crds" / "ray.io_rayjobs.yaml"
 RECIPE = "name: my.run\n# a comment with a \"quote\": and a colon\nscore: {judge: {type: rule}}\nnote: 'no'\n"
 COMMAND = "python -m ray_jobs.pipeline /etc/masters/recipe/my.run.yaml train.lr=1e-5"
 CONTAINER = {
@@ -44,61 +42,16 @@ CLUSTER = {
 }  # fmt: skip
 
 
-@functools.cache
-def schema():
-    if not CRD.is_file():
-        pytest.skip(f"KubeRay's CRDs are not at {CRD}")
-    crd = yaml.load(CRD.read_text(), yaml.CSafeLoader)
-    (version,) = (item for item in crd["spec"]["versions"] if item["name"] == "v1")
-    return jsonschema.Draft202012Validator(strict(version["schema"]["openAPIV3Schema"]))
-
-
-def strict(node):
-    """A structural schema of Kubernetes as JSON schema that refuses unknown fields, as server-side apply does."""
-    if isinstance(node, list):
-        return [strict(item) for item in node]
-    if not isinstance(node, dict):
-        return node
-    if node.get("x-kubernetes-int-or-string"):
-        return {"type": ["string", "integer"]}
-    made = {
-        key: {name: strict(item) for name, item in value.items()} if key == "properties" else strict(value)
-        for key, value in node.items()
-        if key not in ("format", "default")
-    }
-    if (
-        "properties" in made
-        and "additionalProperties" not in made
-        and not node.get("x-kubernetes-preserve-unknown-fields")
-    ):
-        made["additionalProperties"] = False
-    return made
-
-
 def render(cluster=CLUSTER, recipe=RECIPE, limits=None, stage=None):
     config_map, job = manifests(cluster, recipe, "my.run", COMMAND, limits or Limits(), stage)
     return config_map, job
 
 
-def errors(job):
-    return [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in schema().iter_errors(job)]
-
-
+@needs_crds
 @pytest.mark.parametrize("stage", [None, "generate"])
 def test_kuberays_schema_accepts_it(stage):
     _, job = render(stage=stage)
-    job["metadata"] = {}
-    assert errors(job) == []
-
-
-def test_the_schema_of_this_test_refuses_what_it_does_not_know():
-    _, job = render()
-    job["metadata"] = {}
-    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["maxReplica"] = 3
-    assert any("maxReplica" in error for error in errors(job))
-    _, job = render()
-    job["spec"]["deletionStrategy"]["deletionRules"][0]["policy"] = "DeletePods"
-    assert any("DeletePods" in error for error in errors(job))
+    assert problems("RayJob", job) == []
 
 
 def test_what_kuberay_refuses_beyond_its_schema():
@@ -158,6 +111,7 @@ def test_what_belongs_to_a_lasting_cluster_is_left_out_and_the_charts_object_is_
     assert before == CLUSTER
 
 
+@needs_crds
 def test_a_queue_of_kueue_is_kept_and_takes_the_older_way_to_delete():
     cluster = copy.deepcopy(CLUSTER)
     cluster["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "team"
@@ -167,8 +121,7 @@ def test_a_queue_of_kueue_is_kept_and_takes_the_older_way_to_delete():
     assert job["metadata"]["annotations"] == {"kueue.x-k8s.io/elastic-job": "true"}
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     assert "deletionStrategy" not in job["spec"]
-    job["metadata"] = {}
-    assert errors(job) == []
+    assert problems("RayJob", job) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,48 @@
+{{/*
+How each cloud marks a spot node: the label's key, its value on spot and on on-demand nodes ("" where these have no such
+label), and whether spot nodes carry the label as a taint too.
+*/}}
+{{- define "masters.cloud" -}}
+gke: {key: cloud.google.com/gke-spot, spot: "true", onDemand: "", tainted: true}
+eks: {key: eks.amazonaws.com/capacityType, spot: SPOT, onDemand: ON_DEMAND, tainted: false}
+karpenter: {key: karpenter.sh/capacity-type, spot: spot, onDemand: on-demand, tainted: false}
+aks: {key: kubernetes.azure.com/scalesetpriority, spot: spot, onDemand: "", tainted: true}
+none: {}
+{{- end }}
+
+{{/* nodeSelector, tolerations and affinity of a pod. Call with root, spot, gpus and the values of the head or group as `of`. */}}
+{{- define "masters.placement" -}}
+{{- $preset := get (include "masters.cloud" . | fromYaml) .root.Values.cloud -}}
+{{- $selector := dict -}}
+{{- $tolerations := list -}}
+{{- $affinity := .of.affinity -}}
+{{- if $preset }}
+  {{- $value := ternary $preset.spot $preset.onDemand .spot }}
+  {{- if $value }}{{ $_ := set $selector $preset.key $value }}{{ end }}
+  {{- if and .spot $preset.tainted }}
+    {{- $tolerations = append $tolerations (dict "key" $preset.key "operator" "Equal" "value" $preset.spot "effect" "NoSchedule") }}
+  {{- end }}
+  {{- if and (not $value) (not $affinity) }}
+    {{- $term := dict "matchExpressions" (list (dict "key" $preset.key "operator" "NotIn" "values" (list $preset.spot))) }}
+    {{- $affinity = dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term))) }}
+  {{- end }}
+{{- end }}
+{{- if .gpus }}
+  {{- $tolerations = append $tolerations (dict "key" "nvidia.com/gpu" "operator" "Exists" "effect" "NoSchedule") }}
+{{- end }}
+{{- with merge (dict) (.of.nodeSelector | default dict) $selector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat $tolerations (.of.tolerations | default list) }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A node that holds such a pod is not scaled down, by the cluster autoscaler or by Karpenter. */}}
+{{- define "masters.doNotEvict" -}}
+cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
+karpenter.sh/do-not-disrupt: "true"
+{{- end }}

@@ -1,0 +1,109 @@
+{{/*
+Name of the RayCluster, and stem of every other name. It is the release's name where that is a DNS label of at most 41
+characters: then KubeRay's <name>-head-svc and our <name>-worker stay within the 50 characters at which KubeRay clips.
+Otherwise a shortened form with a hash of the whole name, so that two long releases never meet.
+*/}}
+{{- define "masters.cluster" -}}
+{{- $release := .Release.Name -}}
+{{- if and (le (len $release) 41) (regexMatch "^[a-z][-a-z0-9]*$" $release) -}}
+{{- $release -}}
+{{- else -}}
+{{- $stem := regexReplaceAll "^[^a-z]*" (replace "." "-" $release) "" | trunc 30 | trimSuffix "-" | default "ray" -}}
+{{- printf "%s-%s" $stem (sha256sum $release | trunc 8) -}}
+{{- end -}}
+{{- end }}
+
+{{- define "masters.priorityClass" -}}
+{{- printf "%s-%s" .Release.Namespace (include "masters.cluster" .) -}}
+{{- end }}
+
+{{/* Labels of every object. */}}
+{{- define "masters.labels" -}}
+app.kubernetes.io/name: masters
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{/* The pods of this cluster, by KubeRay's own label. */}}
+{{- define "masters.pods" -}}
+ray.io/cluster: {{ include "masters.cluster" . | quote }}
+{{- end }}
+
+{{- define "masters.serviceAccount" -}}
+{{- $account := get .root.Values.serviceAccounts .role -}}
+{{- if $account.name }}{{ $account.name }}
+{{- else if $account.create }}{{ include "masters.cluster" .root }}-{{ .role }}
+{{- else }}default{{ end -}}
+{{- end }}
+
+{{- define "masters.token.secret" -}}
+{{- .Values.auth.existingSecret | default (include "masters.cluster" .) -}}
+{{- end }}
+
+{{- define "masters.runs.claim" -}}
+{{- .Values.storage.pvc.existingClaim | default (printf "%s-runs" (include "masters.cluster" .)) -}}
+{{- end }}
+
+{{- define "masters.models.claim" -}}
+{{- .Values.modelCache.existingClaim | default (printf "%s-models" (include "masters.cluster" .)) -}}
+{{- end }}
+
+{{/* Gi as a number, fractions allowed -> a quantity. */}}
+{{- define "masters.gi" -}}
+{{ mulf . 1024 | int64 }}Mi
+{{- end }}
+
+{{/* What Pod Security `restricted` asks of a container. */}}
+{{- define "masters.containerSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.podSecurity.runAsUser | int64 }}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: {{ .Values.podSecurity.readOnlyRootFilesystem }}
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{- define "masters.podSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .Values.podSecurity.runAsUser | int64 }}
+fsGroup: {{ .Values.podSecurity.fsGroup | int64 }}
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* The groups that are on, as a map by name. */}}
+{{- define "masters.groups" -}}
+{{- $groups := dict -}}
+{{- range $name, $group := .Values.workerGroups }}
+{{- if and $group $group.enabled }}{{ $_ := set $groups $name $group }}{{ end }}
+{{- end }}
+{{- toYaml $groups -}}
+{{- end }}
+
+{{/* Bytes of Ray's object store: half of /dev/shm, the rest is NCCL's and vLLM's. Above its size Ray would use the disk. */}}
+{{- define "masters.objectStore" -}}
+{{ mulf .shmGi 536870912 | int64 }}
+{{- end }}
+
+{{/*
+replicas and scaleStrategy are the autoscaler's. An upgrade repeats what it finds in the cluster, within the new limits,
+since the API server takes the list of groups as one value: without this, an upgrade would scale every group to 0.
+*/}}
+{{- define "masters.replicas" -}}
+{{- $replicas := .group.minReplicas | int -}}
+{{- $strategy := dict -}}
+{{- if and .autoscaling .live }}
+{{- range .live.spec.workerGroupSpecs }}
+{{- if eq .groupName $.name }}
+{{- $replicas = max (int $.group.minReplicas) (min (int $.group.maxReplicas) (int .replicas)) }}
+{{- $strategy = .scaleStrategy | default dict }}
+{{- end }}
+{{- end }}
+{{- end -}}
+replicas: {{ $replicas }}
+{{- with $strategy }}
+scaleStrategy: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}

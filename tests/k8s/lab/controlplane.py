@@ -1,0 +1,191 @@
+"""A real Kubernetes control plane in a network namespace of its own: etcd, API server, controllers, scheduler. No kubelets.
+
+It needs root, `ip`, `openssl` and the binaries that `make lab-tools` builds. Everything started here ends with the block.
+"""
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from tests.k8s.tools import find
+
+ADDRESS = "10.250.0.1"
+BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
+_USERS = {
+    "admin": ("admin", "system:masters"),
+    "controllers": ("system:kube-controller-manager", ""),
+    "scheduler": ("system:kube-scheduler", ""),
+}
+
+
+class CommandError(Exception):
+    """A command failed; the text is what it printed."""
+
+
+def missing() -> list[str]:
+    """Binaries that are not there."""
+    return [name for name in BINARIES if find(name) is None]
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Commands against a control plane."""
+
+    folder: Path
+    namespace: str
+
+    def run(self, tool: str, *arguments: object, stdin: str | None = None) -> str:
+        """What kubectl or helm prints. Raises CommandError."""
+        binary = find(tool)
+        assert binary is not None
+        environment = {**os.environ, "KUBECONFIG": str(self.folder / "admin.kubeconfig"), "HOME": str(self.folder)}
+        command = _inside(self.namespace, [str(binary), *map(str, arguments)])
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            raise CommandError(done.stderr + done.stdout)
+        return done.stdout
+
+    def kubectl(self, *arguments: object, stdin: str | None = None) -> str:
+        """kubectl as the administrator."""
+        return self.run("kubectl", *arguments, stdin=stdin)
+
+    def helm(self, *arguments: object) -> str:
+        """Helm as the administrator."""
+        return self.run("helm", *arguments)
+
+    def get(self, *arguments: str) -> list[dict]:
+        """Objects, as `kubectl get` finds them."""
+        return json.loads(self.kubectl("get", *arguments, "--output", "json"))["items"]
+
+    def apply(self, *objects: dict) -> None:
+        """Server-side apply."""
+        self.kubectl("apply", "--server-side", "--filename", "-", stdin=yaml.safe_dump_all(objects))
+
+
+@contextmanager
+def control_plane(folder: Path) -> Iterator[Cluster]:
+    """A control plane that keeps its data in `folder`."""
+    namespace = f"masters-{os.getpid()}"
+    with ExitStack() as stack:
+        stack.enter_context(_network(namespace))
+        _certificates(folder)
+        cluster = Cluster(folder, namespace)
+        for name, command in _commands(folder).items():
+            stack.enter_context(_running(name, _inside(namespace, command), folder))
+            if name == "apiserver":
+                _until(lambda: cluster.kubectl("get", "--raw", "/readyz"), 120)
+        _until(lambda: cluster.kubectl("get", "serviceaccount", "default"), 60)
+        yield cluster
+
+
+def _inside(namespace: str, command: Sequence[str]) -> list[str]:
+    return ["ip", "netns", "exec", namespace, *command]
+
+
+@contextmanager
+def _network(namespace: str) -> Iterator[None]:
+    """The API server will not start without an address beside loopback and a default route."""
+    subprocess.run(["ip", "netns", "add", namespace], check=True)
+    try:
+        for line in (
+            "link set lo up",
+            "link add lab0 type veth peer name lab1",
+            f"addr add {ADDRESS}/24 dev lab0",
+            "link set lab0 up",
+            "link set lab1 up",
+            "route add default via 10.250.0.254 dev lab0",
+        ):
+            subprocess.run(["ip", "-n", namespace, *line.split()], check=True)
+        yield
+    finally:
+        subprocess.run(["ip", "netns", "delete", namespace], check=True)
+
+
+@contextmanager
+def _running(name: str, command: Sequence[str], folder: Path) -> Iterator[None]:
+    with (folder / f"{name}.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)  # `ip netns exec` becomes the command itself
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _certificates(folder: Path) -> None:
+    names = f"DNS:kubernetes.default.svc,DNS:localhost,IP:127.0.0.1,IP:{ADDRESS},IP:10.96.0.1"
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    for line in (
+        ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=lab-ca"],
+        ["req", "-x509", *key, "-keyout", "server.key", "-out", "server.crt", "-days", "2", "-subj", "/CN=apiserver",
+         "-CA", "ca.crt", "-CAkey", "ca.key", "-addext", f"subjectAltName={names}"],
+        ["genrsa", "-out", "accounts.key", "2048"],
+        ["rsa", "-in", "accounts.key", "-pubout", "-out", "accounts.pub"],
+    ):  # fmt: skip
+        subprocess.run(["openssl", *line], cwd=folder, check=True, capture_output=True)
+    rows = [f"{name}-token,{user},{name},{group}" for name, (user, group) in _USERS.items()]
+    (folder / "tokens.csv").write_text("\n".join(rows) + "\n")
+    for name in _USERS:
+        server = {"server": "https://127.0.0.1:6443", "certificate-authority": str(folder / "ca.crt")}
+        config = {
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{"name": "lab", "cluster": server}],
+            "users": [{"name": name, "user": {"token": f"{name}-token"}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": name}}],
+        }  # fmt: skip
+        (folder / f"{name}.kubeconfig").write_text(yaml.safe_dump(config))
+
+
+def _commands(folder: Path) -> dict[str, list[str]]:
+    """By name, in the order in which they start. Nodes have no kubelet, so nothing may miss their heartbeats."""
+    return {
+        "etcd": [
+            str(find("etcd")), f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync",
+            "--listen-client-urls=http://127.0.0.1:2379", "--advertise-client-urls=http://127.0.0.1:2379",
+            "--listen-peer-urls=http://127.0.0.1:2380",
+        ],
+        "apiserver": [
+            str(find("kube-apiserver")), "--etcd-servers=http://127.0.0.1:2379", "--service-cluster-ip-range=10.96.0.0/16",
+            f"--advertise-address={ADDRESS}", "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={folder / 'accounts.pub'}",
+            f"--service-account-signing-key-file={folder / 'accounts.key'}",
+            f"--tls-cert-file={folder / 'server.crt'}", f"--tls-private-key-file={folder / 'server.key'}",
+            f"--client-ca-file={folder / 'ca.crt'}", f"--token-auth-file={folder / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+        ],
+        "controllers": [
+            str(find("kube-controller-manager")), f"--kubeconfig={folder / 'controllers.kubeconfig'}",
+            "--use-service-account-credentials", f"--service-account-private-key-file={folder / 'accounts.key'}",
+            f"--root-ca-file={folder / 'ca.crt'}", "--leader-elect=false", "--bind-address=127.0.0.1",
+            "--controllers=*,-node-lifecycle-controller",
+        ],
+        "scheduler": [
+            str(find("kube-scheduler")), f"--kubeconfig={folder / 'scheduler.kubeconfig'}", "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+        ],
+    }  # fmt: skip
+
+
+def _until(check, seconds: float) -> None:
+    """Until `check` raises nothing; its error after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            check()
+        except CommandError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+        else:
+            return

@@ -1,0 +1,121 @@
+"""The rendered NetworkPolicy, evaluated: who reaches which port of the cluster's pods, and what they reach."""
+
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+HERE = "masters"
+RAY = {"ray.io/cluster": "lab"}
+PEERS = {
+    "a worker": (HERE, RAY),
+    "a pod of another cluster": (HERE, {"ray.io/cluster": "other"}),
+    "any pod of the namespace": (HERE, {"app": "shell"}),
+    "the helm test": (HERE, {"app.kubernetes.io/instance": "lab", "app.kubernetes.io/component": "client"}),
+    "a client of another release": (HERE, {"app.kubernetes.io/instance": "x", "app.kubernetes.io/component": "client"}),
+    "the operator": ("kuberay-system", {"app.kubernetes.io/name": "kuberay-operator"}),
+    "a pod beside the operator": ("kuberay-system", {"app": "shell"}),
+    "a false operator": ("default", {"app.kubernetes.io/name": "kuberay-operator"}),
+    "a false worker": ("default", RAY),
+    "prometheus": ("monitoring", {"app": "prometheus"}),
+}
+EVERY = {6379, 8265, 10001, 8080, 44217, 44227, 52365, 31337}
+ALLOWED = {
+    "a worker": EVERY,
+    "the helm test": {8265},
+    "the operator": {8265, 52365},
+    "prometheus": {8080, 44217, 44227},
+}
+
+
+def selects(selector: dict, labels: dict) -> bool:
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+
+
+def matches(peer: dict, namespace: str, labels: dict) -> bool:
+    """One entry of from or to, for a pod."""
+    if "ipBlock" in peer:
+        return False
+    if "namespaceSelector" in peer:
+        if not selects(peer["namespaceSelector"], {"kubernetes.io/metadata.name": namespace}):
+            return False
+    elif namespace != HERE:
+        return False
+    return selects(peer.get("podSelector", {}), labels)
+
+
+def opened(rule: dict, port: int) -> bool:
+    return "ports" not in rule or port in [one["port"] for one in rule["ports"] if one["protocol"] == "TCP"]
+
+
+def reaches(policy: dict, namespace: str, labels: dict, port: int) -> bool:
+    return any(
+        opened(rule, port) and ("from" not in rule or any(matches(one, namespace, labels) for one in rule["from"]))
+        for rule in policy["spec"]["ingress"]
+    )
+
+
+def leaves(policy: dict, address: str, port: int) -> bool:
+    """Whether a pod of the cluster may connect to an address that is no pod."""
+    for rule in policy["spec"]["egress"]:
+        blocks = [one["ipBlock"]["cidr"] for one in rule.get("to", []) if "ipBlock" in one]
+        if opened(rule, port) and ("to" not in rule or any(ip_address(address) in ip_network(b) for b in blocks)):
+            return True
+    return False
+
+
+@pytest.mark.parametrize("who", PEERS)
+def test_who_reaches_what(rendered, who):
+    (policy,) = rendered().of("NetworkPolicy")
+    assert {port for port in EVERY if reaches(policy, *PEERS[who], port)} == ALLOWED.get(who, set())
+
+
+def test_the_policy_is_about_head_and_workers_both_ways(scenario):
+    (policy,) = scenario.of("NetworkPolicy")
+    assert policy["spec"]["podSelector"] == {"matchLabels": RAY}
+    assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_namespaces_and_clients_are_values(rendered):
+    (policy,) = rendered("no-operator").of("NetworkPolicy")
+    assert reaches(policy, "ray-system", {"app.kubernetes.io/name": "kuberay-operator"}, 8265)
+    assert not reaches(policy, *PEERS["the operator"], 8265)
+    assert not reaches(policy, *PEERS["prometheus"], 8080)
+    assert reaches(policy, "notebooks", {}, 8265)
+    assert not reaches(policy, "notebooks", {}, 6379)
+
+
+def test_an_operator_of_the_release_is_in_its_namespace(rendered):
+    (policy,) = rendered("with-operator").of("NetworkPolicy")
+    assert reaches(policy, HERE, {"app.kubernetes.io/name": "kuberay-operator"}, 8265)
+    assert not reaches(policy, *PEERS["the operator"], 8265)
+
+
+@pytest.mark.parametrize(
+    ("scenario_name", "address", "port", "may"),
+    [
+        ("gke", "203.0.113.5", 443, True),
+        ("gke", "10.0.0.1", 6443, True),
+        ("gke", "203.0.113.5", 22, False),
+        ("gke", "203.0.113.5", 80, False),
+        ("gke", "169.254.169.254", 80, True),
+        ("eks", "169.254.170.23", 80, True),
+        ("eks", "169.254.169.254", 80, False),  # the node's own identity
+        ("minimal", "169.254.169.254", 80, False),
+        ("minimal", "10.0.0.7", 6379, False),
+        ("gcs-ft", "10.0.0.7", 6379, True),
+    ],
+)
+def test_what_the_cluster_reaches(rendered, scenario_name, address, port, may):
+    (policy,) = rendered(scenario_name).of("NetworkPolicy")
+    assert leaves(policy, address, port) is may
+
+
+def test_names_can_be_resolved(scenario):
+    (policy,) = scenario.of("NetworkPolicy")
+    ports = [one for rule in policy["spec"]["egress"] if "to" not in rule for one in rule["ports"]]
+    assert {"port": 53, "protocol": "UDP"} in ports
+    assert {"port": 53, "protocol": "TCP"} in ports
+
+
+def test_the_policy_can_be_left_out(rendered):
+    assert not rendered(None, "--set", "networkPolicy.enabled=false").of("NetworkPolicy")
