@@ -4,6 +4,7 @@ import collections
 import json
 import math
 import re
+import shutil
 import time
 
 import pyarrow.compute as pc
@@ -14,6 +15,7 @@ from masters.data.manifests import read_manifest
 from masters.data.metrics import REWARDS_FOLDER, read_metrics
 from masters.data.samples import read_split
 from masters.data.shards import response_seed
+from masters.data.storage import Storage
 from masters.data.tables import PREDICTIONS, REJECTS, RESPONSES, REWARDS, SAMPLES, VERDICTS
 from masters.pipeline import NAMES, STAGES
 from masters.stages.base import plan
@@ -177,6 +179,17 @@ def test_the_report_opens_offline_and_shows_everything(finished):
     assert "train.policy_weight" in page
     assert "image is corrupt" in page
     assert page.count("data:image/png;base64") >= 20
+
+
+def test_a_run_without_a_teacher_has_a_report_too(finished, tmp_path):
+    from masters.reporting.page import build_page
+
+    shutil.copytree(finished.run.local_path, tmp_path / "small")
+    run = Storage(str(tmp_path / "small"))
+    run.delete(REWARDS_FOLDER)  # as train.objective sft leaves it
+    page = build_page(load_recipe(finished.recipe), run)
+    assert "Right responses by author" in page
+    assert "How far teacher and student are apart" not in page
 
 
 def test_running_again_does_nothing_in_under_three_seconds(finished):
