@@ -236,6 +236,8 @@ def _load(folder: Path, precision: str, config: dict[str, Any]) -> tuple[torch.d
 def _initialize(model: _Model, config: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> Any:
     """A DeepSpeed engine around a model that `_load` made.
 
+    Weights are gathered by whole layers, as few collectives as can be: hooks on every small module cost more than they save.
+
     zero.Init creates, and DeepSpeed casts, buffers in the precision of the weights; rotary frequencies in bf16 would turn by
     wrong angles. They are computed anew and put back in the precision that the model asks for.
     """
@@ -243,6 +245,8 @@ def _initialize(model: _Model, config: dict[str, Any], optimizer: torch.optim.Op
     from accelerate import init_empty_weights
     from transformers import AutoModelForImageTextToText
 
+    layers = {type(module) for module in model.modules() if type(module).__name__ in model.vlm._no_split_modules}
+    deepspeed.utils.set_z3_leaf_modules(model, list(layers))
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
     with init_empty_weights():
         plain = AutoModelForImageTextToText.from_config(model.vlm.config, dtype=torch.float32)
