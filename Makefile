@@ -25,7 +25,7 @@ $(READY): $(LOCKS) pyproject.toml
 demo: $(READY) ## the whole pipeline on tiny models: prepare, mask, generate, score, train, evaluate, report
 	@$(BIN)/masters run recipes/tiny.yaml
 
-demo-seeds: $(READY) ## three students from other seeds, with controls (about an hour; not part of CI)
+demo-seeds: $(READY) ## three students from other seeds, with controls (more than an hour; not part of CI)
 	@$(BIN)/python perf/demo_seeds.py
 
 test: $(READY) kube-tools ## unit tests, the chart, and the whole chain on tiny data

@@ -1,7 +1,8 @@
 """Does the tiny run help, and what of it helps? Fresh students, controls at equal steps, one table: `make demo-seeds`.
 
-Three students are trained from three seeds that were fixed before any was looked at. Each is taught by the whole pipeline and,
-on the same questions in the same order and for as many steps, by four controls:
+Three students are trained from three seeds that were fixed before any was looked at. Each is taught by the tiny recipe's pipeline,
+here for 1,200 steps of 16 questions, and, on the same questions
+in the same order and for as many steps, by four controls:
 
     labels only         cross-entropy on the reference answers, no teacher
     unmasked            several responses and the unmasked teacher's JSD, no rewards
@@ -29,14 +30,17 @@ from masters.reporting.statistics import Interval, accuracy_interval, paired_int
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "tiny.yaml"
 MASTERS = Path(sys.executable).with_name("masters")
-SEEDS = (21, 22, 23)
+SEEDS = (31, 32, 33)
 T_95_TWO_DEGREES = 4.303
 COMMON = (
     "evaluate.teachers=false",
+    # The recipe's 300 steps of 32 gave the students of seeds 21 and 22 nothing that 2,100 questions could show.
+    "prepare.sources[0].train_images=6400",
+    "train.groups_per_step=16",
+    "train.groups_per_micro_batch=16",
     "prepare.sources[0].test_images=700",
     # Two runs share the two cores of a small machine: each has one process.
     "resources.train.workers=1",
-    "train.groups_per_micro_batch=32",
     *(f"resources.{stage}.{end}_actors=1" for stage in ("generate", "score", "evaluate") for end in ("min", "max")),
 )
 NO_REWARDS = ("train.policy_weight=0",)
