@@ -1,8 +1,7 @@
 """Does the tiny run help, and what of it helps? Fresh students, controls at equal steps, one table: `make demo-seeds`.
 
-Three students are trained from three seeds that were fixed before any was looked at. Each is taught by the tiny recipe's pipeline,
-here for 1,200 steps of 16 questions, and, on the same questions
-in the same order and for as many steps, by four controls:
+Three students are trained from three seeds that were fixed before any was looked at. Each is taught by the tiny recipe's pipeline
+for 1,200 steps of 16 questions and, on the same questions in the same order and for as many steps, by four controls:
 
     labels only         cross-entropy on the reference answers, no teacher
     unmasked            several responses and the unmasked teacher's JSD, no rewards
