@@ -6,7 +6,7 @@ READY := .venv/.ready
 TOOLS := .build/tools
 LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
 
-.PHONY: help setup demo demo-seeds test test-all test-chart test-cluster kube-tools lab-tools lint lock clean
+.PHONY: help setup demo demo-seeds test test-all test-chart test-cluster kube-tools lab-tools image-test lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -53,6 +53,9 @@ lab-tools: kube-tools $(TOOLS)/kube-apiserver ## a Kubernetes control plane for 
 
 test-cluster: lab-tools ## the chart on a real control plane: etcd, API server, controllers, scheduler
 	@$(BIN)/pytest tests/k8s/lab
+
+image-test: ## build the cpu image here with buildah, and use it (root; Debian's buildah and mmdebstrap)
+	@docker/image_test.sh
 
 lint: $(READY) ## ruff, mypy, import contracts
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
