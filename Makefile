@@ -6,7 +6,7 @@ READY := .venv/.ready
 TOOLS := .build/tools
 LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
 
-.PHONY: help setup demo demo-seeds test test-all test-chart test-cluster kube-tools lab-tools image-test lint lock clean
+.PHONY: help setup demo demo-seeds perf test test-all test-chart test-cluster kube-tools lab-tools image-test lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ demo: $(READY) ## the whole pipeline on tiny models: prepare, mask, generate, sc
 
 demo-seeds: $(READY) ## three students from other seeds, with controls (more than an hour; not part of CI)
 	@$(BIN)/python perf/demo_seeds.py
+
+perf: $(READY) ## side-by-side measurements on this machine, as ratios
+	@for file in masking packing; do DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(BIN)/python perf/$$file.py || exit 1; echo; done
 
 test: $(READY) kube-tools ## unit tests, the chart, and the whole chain on tiny data
 	@$(BIN)/pytest -m "not slow"
