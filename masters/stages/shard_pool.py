@@ -28,6 +28,7 @@ from masters.data.tables import REJECTS
 from masters.data.trials import Trial
 from masters.models.folder import resolve
 from masters.reporting.progress import Tracker
+from masters.stages import metrics
 from masters.stages.cluster import connect, remote_options
 
 
@@ -163,6 +164,7 @@ def _run_pool(
     for receipt in dataset.iter_rows():
         receipts.append(receipt)
         tracker.advance(receipt["rows"], receipt["author"])
+        metrics.show_progress(jobs[0].task.stage, tracker.done, tracker.total)
     return receipts
 
 
@@ -186,6 +188,7 @@ class ShardWorker:
         self._task = self._tasks[number]
         if self._specs[number] != self._spec:
             self._spec = self._specs[number]
+            metrics.count_switch(self._task.stage)
             self._engine.close()
             self._engine, self._chat = _start_engine(self._spec, self._run)
 
@@ -195,6 +198,8 @@ class ShardWorker:
         rows = self._task.rows(self._run, shard)
         record = f"failures/{self._task.stage}/{shard.author}-{shard.start:08d}.json"
         trial = Trial.from_json(self._run.read_json(record)) if self._run.exists(record) else Trial()
+        if trial.running:
+            metrics.count_lost_attempt(self._task.stage)
         while True:
             trial = trial.start(range(len(rows)))
             self._run.write_json(record, trial.to_json())
@@ -210,6 +215,7 @@ class ShardWorker:
                 break
         self._commit(shard, table, [(rows[number]["sample_id"], why) for number, why in trial.excluded.items()])
         self._run.delete(record)
+        metrics.count_shard(self._task.stage, shard.author, table, len(trial.excluded))
         return {
             "author": shard.author,
             "rows": shard.stop - shard.start,
@@ -219,7 +225,8 @@ class ShardWorker:
 
     def _attempt(self, shard: Shard, rows: Sequence[dict[str, Any]]) -> pa.Table:
         if self._engine is not None:
-            if self._spec is not None and self._spec.thresholds:
+            if self._spec is not None and self._spec.thresholds and self._engine.ratio != shard.ratio:
+                metrics.count_switch(self._task.stage)
                 self._engine.switch(shard.ratio)
             self._engine.reset_caches()
         return self._task.compute(self._run, shard, rows, self._engine, self._chat)

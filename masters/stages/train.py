@@ -11,6 +11,7 @@ from masters.data.metrics import read_metrics
 from masters.data.storage import Storage
 from masters.models.folder import fingerprint
 from masters.reporting.progress import Screen, Tracker
+from masters.stages import metrics
 from masters.stages.base import Stage
 from masters.stages.mask import thresholds_name
 
@@ -42,7 +43,7 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     total, resources = prepared.counts["train"], config.resources.train
     names = tuple(thresholds_name(teacher.alias) for teacher in config.curriculum)
     planned = steps(config, total)
-    with screen.track("train", len(planned), "steps") as tracker, _progress_queue(tracker) as report:
+    with screen.track("train", len(planned), "steps") as tracker, _progress_queue(screen, tracker) as report:
         task = TrainTask(config, run, total, names, report)
         per_worker = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
         trainer = TorchTrainer(
@@ -70,7 +71,7 @@ STAGE = Stage("train", ("prepare", "mask", "generate", "score"), ("train",), par
 
 
 @contextmanager
-def _progress_queue(tracker: Tracker) -> Iterator[Any]:
+def _progress_queue(screen: Screen, tracker: Tracker) -> Iterator[Any]:
     """A function that workers call; what it is told is shown here, on the driver, while the gang runs."""
     from ray.util.queue import Queue
 
@@ -78,13 +79,17 @@ def _progress_queue(tracker: Tracker) -> Iterator[Any]:
 
     def show() -> None:
         while (item := queue.get()) != _END:
-            done, words = item
+            done, words, row = item
+            if not row:
+                screen.line("train", f"continues behind step {done}")
             tracker.advance(done - tracker.done, words)
+            metrics.show_progress("train", done, tracker.total)
+            metrics.show_step(row)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()
     try:
-        yield lambda done, words: queue.put((done, words))
+        yield lambda done, words, row: queue.put((done, words, row))
     finally:
         queue.put(_END)
         thread.join()

@@ -70,6 +70,5 @@ def restore(student: Zero3Student, logbook: Logbook) -> int:
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
             step = student.load(folder)["step"]
-        print(f"training continues behind step {step}", flush=True)
     logbook.go_back(step)
     return step

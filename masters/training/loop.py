@@ -33,14 +33,15 @@ class TrainTask:
         run: the run directory.
         total: number of train samples.
         thresholds: name of each teacher's thresholds file in the run directory.
-        progress: called on rank 0 after every step with the number of steps done and what is going on.
+        progress: called on rank 0 after every step with the number of steps done, what is going on, and the step's metrics;
+            without metrics where training begins, if not at step 0.
     """
 
     config: RunConfig
     run: Storage
     total: int
     thresholds: tuple[str, ...]
-    progress: Callable[[int, str], None]
+    progress: Callable[[int, str, dict[str, Any]], None]
 
 
 def train_on_worker(task: TrainTask) -> None:
@@ -55,6 +56,8 @@ def train_on_worker(task: TrainTask) -> None:
     cast = Cast(task.config, task.run, task.thresholds, micro_batches)
     logbook = Logbook(task.run, dist.get_rank())
     first = restore(cast.trio.student, logbook)
+    if first and dist.get_rank() == 0:
+        task.progress(first, "", {})
     _run_steps(task, cast, logbook, first, micro_batches, device)
     _export(cast, task.run)
 
@@ -79,9 +82,10 @@ def _run_steps(
             coming = background.submit(batches, planned[done]) if done < len(planned) else None
             cast.take_level(step)
             rate = learning_rate(task.config.train, step.number, len(planned))
-            logbook.add(*_take_step(cast.trio, step, now, rate, device))
+            row, responses = _take_step(cast.trio, step, now, rate, device)
+            logbook.add(row, responses)
             if dist.get_rank() == 0:
-                task.progress(done, logbook.in_words(step.level))
+                task.progress(done, logbook.in_words(step.level), row)
             if done == len(planned) or done % task.config.train.checkpoint_every == 0:
                 save(cast.trio.student, logbook, done)
 

@@ -1,8 +1,10 @@
 """One finished run of the whole pipeline, made once per session by the command that people use."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,25 +13,27 @@ import pytest
 
 from masters.data.storage import Storage
 from tests.stages.data import write_recipe
+from tests.stages.scraping import Samples, scraping
 
 MASTERS = Path(sys.executable).with_name("masters")
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A recipe, its run directory, what the command printed, and how long it took."""
+    """A recipe, its run directory, what the command printed, how long it took, and the metrics that were scraped meanwhile."""
 
     recipe: Path
     run: Storage
     printed: str
     seconds: float
+    metrics: Samples
 
 
-def masters(*arguments, check=True, **options):
-    """Run the command; the finished process."""
+def masters(*arguments, check=True, **variables):
+    """Run the command, with more environment variables; the finished process."""
     command = [str(MASTERS), *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=570, env=environment(), check=False, **options
+        command, capture_output=True, text=True, timeout=570, env=environment() | variables, check=False
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
@@ -50,5 +54,10 @@ def finished(tmp_path_factory, trained):
     folder = tmp_path_factory.mktemp("small")
     recipe = write_recipe(folder, *trained, folder / "runs")
     began = time.monotonic()
-    done = masters("run", recipe)
-    return Finished(recipe, Storage(str(folder / "runs" / "small")), done.stdout, time.monotonic() - began)
+    ray = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))  # sockets lie below it: pytest's own folders are too deep
+    try:
+        with scraping(ray) as metrics:
+            done = masters("run", recipe, RAY_TMPDIR=str(ray))
+    finally:
+        shutil.rmtree(ray, ignore_errors=True)
+    return Finished(recipe, Storage(str(folder / "runs" / "small")), done.stdout, time.monotonic() - began, metrics)

@@ -113,13 +113,10 @@ def test_the_same_files_byte_for_byte(finished, killed, folder):
 
 
 def test_training_resumed_from_its_checkpoint_with_the_same_loss_log(finished, killed):
-    run, _, seen = killed
+    run, printed, seen = killed
     assert read_metrics(run) == read_metrics(finished.run)
-    logs = "".join(run.read(name).decode(errors="replace") for name in run.names("logs"))
-    assert f"training continues behind step {seen['steps']}" in logs
-    assert "training continues" not in "".join(
-        finished.run.read(n).decode(errors="replace") for n in finished.run.names("logs")
-    )
+    assert f"train     continues behind step {seen['steps']}\n" in printed
+    assert "continues behind" not in finished.printed
 
 
 def test_every_stage_is_done_once(killed):

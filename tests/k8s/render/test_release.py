@@ -1,14 +1,11 @@
-"""What a release says and watches: the notes, the rules, the monitors, the test that `helm test` runs."""
+"""What a release says: the notes, and the test that `helm test` runs."""
 
 import ast
-import re
 
 import pytest
 import yaml
 
 from tests.k8s import chart as charts
-
-RULE_FUNCTIONS = {"sum", "max", "count", "by", "last_over_time"}
 
 
 def notes(chart, *options) -> str:
@@ -32,57 +29,6 @@ def test_the_notes_have_the_real_names(chart):
 
 def test_the_notes_tell_of_a_missing_operator(chart):
     assert "this cluster does not know RayCluster" in notes(chart)  # without a cluster, helm knows no custom resource
-
-
-def metric_names(expression: str) -> set[str]:
-    """Names in a PromQL expression that are neither functions nor labels."""
-    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|by \([^)]*\)", "", expression)
-    return set(re.findall(r"[a-z_:]{3,}", bare)) - RULE_FUNCTIONS
-
-
-def exported() -> set[str]:
-    """What Ray's dashboard agent and its autoscaler export, read out of the installed Ray."""
-    from prometheus_client import CollectorRegistry
-    from ray.autoscaler._private.prom_metrics import AutoscalerPrometheusMetrics
-    from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
-
-    registry = CollectorRegistry()
-    metrics = AutoscalerPrometheusMetrics(session_name="s", registry=registry)
-    metrics.pending_nodes.labels(SessionName="s", NodeType="generate").set(1)
-    scraped = {sample.name for family in registry.collect() for sample in family.samples}
-    return scraped | {f"ray_{name}" for name in METRICS_GAUGES}
-
-
-def rules(rendered) -> list[dict]:
-    (one,) = rendered("gke").of("PrometheusRule")
-    return [rule for group in one["spec"]["groups"] for rule in group["rules"]]
-
-
-def test_rules_speak_of_metrics_that_ray_exports(rendered):
-    known = exported()
-    for rule in rules(rendered):
-        names = metric_names(rule["expr"])
-        assert names, rule["alert"]
-        assert names <= known, rule["alert"]
-
-
-def test_rules_are_about_this_cluster_only(rendered):
-    for rule in rules(rendered):
-        for labels in re.findall(r"\{([^}]*)\}", rule["expr"]):
-            assert labels.startswith('namespace="masters", ray_io_cluster="lab"'), rule["alert"]
-
-
-def test_monitors_scrape_ports_that_the_pods_have(rendered):
-    some = rendered("gke")
-    pods = {"head": [some.head], "worker": list(some.workers.values())}
-    monitors = some.of("PodMonitor")
-    assert len(monitors) == 2
-    for one in monitors:
-        assert one["metadata"]["labels"]["release"] == "prometheus"
-        for endpoint in one["spec"]["podMetricsEndpoints"]:
-            assert endpoint["relabelings"][0]["targetLabel"] == "ray_io_cluster"
-            for pod in pods[one["spec"]["selector"]["matchLabels"]["ray.io/node-type"]]:
-                assert endpoint["port"] in [port["name"] for port in pod.ray["ports"]]
 
 
 def test_the_helm_test_submits_with_the_token_of_the_secret(rendered):

@@ -1,0 +1,66 @@
+"""What Prometheus can ask of a run, through Ray's own exporter: every name gets the prefix `ray_` there.
+
+Counters are kept by the actors that do the work, gauges by the driver; they cost a few calls per shard or step.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+COUNTERS = {
+    "masters_rows": ("Rows of finished shards: done, rejected, or null (a verdict, among the done).", ("stage", "outcome")),
+    "masters_tokens": ("Generated tokens, by author: a level or the student.", ("author",)),
+    "masters_engine_switches": ("Changes of the mask ratio, or of the model, in a living actor.", ("stage",)),
+    "masters_lost_attempts": ("Shards found begun by an actor that died without an error: preemptions.", ("stage",)),
+}  # fmt: skip
+GAUGES = {
+    "masters_stage_rows": ("Rows, questions or steps of the stage that runs, by state: done or wanted.", ("stage", "state")),
+    "masters_train_loss": ("Terms of the last training step, as in train/metrics.jsonl.", ("term",)),
+}  # fmt: skip
+
+
+def count_shard(stage: str, author: str, table: pa.Table, rejected: int) -> None:
+    """A shard was committed."""
+    null = table["verdict"].null_count if "verdict" in table.column_names else 0
+    for outcome, count in (("done", table.num_rows), ("rejected", rejected), ("null", null)):
+        if count:  # a counter takes no 0
+            _metric("masters_rows").inc(count, {"stage": stage, "outcome": outcome})
+    if "token_ids" in table.column_names:
+        tokens = pc.sum(pc.list_value_length(table["token_ids"])).as_py()
+        if tokens:
+            _metric("masters_tokens").inc(tokens, {"author": author})
+
+
+def count_switch(stage: str) -> None:
+    """An actor's engine changed its ratio, or was replaced by another model's."""
+    _metric("masters_engine_switches").inc(1, {"stage": stage})
+
+
+def count_lost_attempt(stage: str) -> None:
+    """Whoever had begun the shard died."""
+    _metric("masters_lost_attempts").inc(1, {"stage": stage})
+
+
+def show_progress(stage: str, done: int, wanted: int) -> None:
+    """Where the stage stands, on the driver."""
+    for state, value in (("done", done), ("wanted", wanted)):
+        _metric("masters_stage_rows").set(value, {"stage": stage, "state": state})
+
+
+def show_step(row: Mapping[str, Any]) -> None:
+    """What a training step found, on the driver."""
+    for name, value in row.items():
+        if name.startswith("loss_"):
+            _metric("masters_train_loss").set(value, {"term": name.removeprefix("loss_")})
+
+
+@functools.cache
+def _metric(name: str) -> Any:
+    """One of each per process, made when it is first needed: Ray must be connected then."""
+    from ray.util.metrics import Counter, Gauge
+
+    kind, (description, tags) = (Counter, COUNTERS[name]) if name in COUNTERS else (Gauge, GAUGES[name])
+    return kind(name, description, tags)
