@@ -1,4 +1,4 @@
-"""A real Kubernetes control plane in a network namespace of its own: etcd, API server, controllers, scheduler. No kubelets.
+"""A real Kubernetes control plane in a network namespace of its own: etcd, API server, controllers, scheduler.
 
 It needs root, `ip`, `openssl` and the binaries that `make lab-tools` builds. Everything started here ends with the block.
 """
@@ -18,10 +18,12 @@ from tests.k8s.tools import find
 
 ADDRESS = "10.250.0.1"
 BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
+NODE_NAMES = ("cpu-1", "spot-1")
 _USERS = {
     "admin": ("admin", "system:masters"),
     "controllers": ("system:kube-controller-manager", ""),
     "scheduler": ("system:kube-scheduler", ""),
+    **{name: (f"system:node:{name}", "system:nodes") for name in NODE_NAMES},
 }
 
 
@@ -70,14 +72,14 @@ class Cluster:
 
 
 @contextmanager
-def control_plane(folder: Path) -> Iterator[Cluster]:
-    """A control plane that keeps its data in `folder`."""
+def control_plane(folder: Path, *, kubelets: bool = False) -> Iterator[Cluster]:
+    """A control plane that keeps its data in `folder`. Without kubelets nothing may miss the heartbeats of nodes."""
     namespace = f"masters-{os.getpid()}"
     with ExitStack() as stack:
         stack.enter_context(_network(namespace))
         _certificates(folder)
         cluster = Cluster(folder, namespace)
-        for name, command in _commands(folder).items():
+        for name, command in _commands(folder, kubelets).items():
             stack.enter_context(_running(name, _inside(namespace, command), folder))
             if name == "apiserver":
                 until(lambda: cluster.kubectl("get", "--raw", "/readyz"), 120)
@@ -103,6 +105,7 @@ def _network(namespace: str) -> Iterator[None]:
             "route add default via 10.250.0.254 dev lab0",
         ):
             subprocess.run(["ip", "-n", namespace, *line.split()], check=True)
+        subprocess.run(_inside(namespace, ["sysctl", "-qw", "net.ipv4.ip_forward=1"]), check=True)
         yield
     finally:
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
@@ -130,6 +133,8 @@ def _certificates(folder: Path) -> None:
         ["req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.crt", "-days", "2", "-subj", "/CN=lab-ca"],
         ["req", "-x509", *key, "-keyout", "server.key", "-out", "server.crt", "-days", "2", "-subj", "/CN=apiserver",
          "-CA", "ca.crt", "-CAkey", "ca.key", "-addext", f"subjectAltName={names}"],
+        ["req", "-x509", *key, "-keyout", "client.key", "-out", "client.crt", "-days", "2", "-subj", "/O=system:masters/CN=apiserver",
+         "-CA", "ca.crt", "-CAkey", "ca.key", "-addext", "extendedKeyUsage=clientAuth"],
         ["genrsa", "-out", "accounts.key", "2048"],
         ["rsa", "-in", "accounts.key", "-pubout", "-out", "accounts.pub"],
     ):  # fmt: skip
@@ -147,8 +152,9 @@ def _certificates(folder: Path) -> None:
         (folder / f"{name}.kubeconfig").write_text(yaml.safe_dump(config))
 
 
-def _commands(folder: Path) -> dict[str, list[str]]:
-    """By name, in the order in which they start. Nodes have no kubelet, so nothing may miss their heartbeats."""
+def _commands(folder: Path, kubelets: bool) -> dict[str, list[str]]:
+    """By name, in the order in which they start."""
+    heartbeats = "--node-monitor-grace-period=20s" if kubelets else "--controllers=*,-node-lifecycle-controller"
     return {
         "etcd": [
             str(find("etcd")), f"--data-dir={folder / 'etcd'}", "--unsafe-no-fsync",
@@ -162,13 +168,14 @@ def _commands(folder: Path) -> dict[str, list[str]]:
             f"--service-account-signing-key-file={folder / 'accounts.key'}",
             f"--tls-cert-file={folder / 'server.crt'}", f"--tls-private-key-file={folder / 'server.key'}",
             f"--client-ca-file={folder / 'ca.crt'}", f"--token-auth-file={folder / 'tokens.csv'}",
-            "--authorization-mode=Node,RBAC",
+            "--authorization-mode=Node,RBAC", "--kubelet-preferred-address-types=InternalIP",
+            f"--kubelet-client-certificate={folder / 'client.crt'}", f"--kubelet-client-key={folder / 'client.key'}",
         ],
         "controllers": [
             str(find("kube-controller-manager")), f"--kubeconfig={folder / 'controllers.kubeconfig'}",
             "--use-service-account-credentials", f"--service-account-private-key-file={folder / 'accounts.key'}",
             f"--root-ca-file={folder / 'ca.crt'}", "--leader-elect=false", "--bind-address=127.0.0.1",
-            "--controllers=*,-node-lifecycle-controller",
+            heartbeats,
         ],
         "scheduler": [
             str(find("kube-scheduler")), f"--kubeconfig={folder / 'scheduler.kubeconfig'}", "--leader-elect=false",

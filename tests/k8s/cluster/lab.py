@@ -1,0 +1,106 @@
+"""A whole small cluster: control plane, two nodes, the stand-in operator, a shared volume; and a laptop beside it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.k8s.chart import CHART
+from tests.k8s.lab.controlplane import Cluster, control_plane, until
+from tests.k8s.lab.nodes import Node, Nodes, nodes
+from tests.k8s.render.strict import CRDS
+from tests.k8s.tools import ROOT, TOOLS
+
+CPU = Node("cpu-1", 1, {"lab/capacity": "on-demand"})
+SPOT = Node("spot-1", 2, {"lab/capacity": "spot"}, [{"key": "lab/spot", "value": "true", "effect": "NoSchedule"}], gpus=2)
+_VOLUME = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
+
+
+@dataclass
+class Lab:
+    """What the tests speak to.
+
+    Attributes:
+        cluster: kubectl and helm, as the administrator.
+        nodes: to take a node's power, and give it back.
+        runs: the shared volume, which pods mount at /runs, as a folder of this machine.
+        chart: the chart to install.
+    """
+
+    cluster: Cluster
+    nodes: Nodes
+    runs: Path
+    chart: Path
+
+    def install(self, namespace: str, *options: str, action: str = "install") -> str:
+        """The release `lab` with the values of ci/lab.yaml."""
+        values = CHART / "ci" / "lab.yaml"
+        return self.cluster.helm(action, "lab", self.chart, "--namespace", namespace, "--values", values, *options)
+
+    def prepare(self, namespace: str) -> None:
+        """A namespace under the restricted Pod Security standard, with the claim `runs`."""
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+        self.cluster.apply(
+            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}},
+            {
+                "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"runs-{namespace}"},
+                "spec": {
+                    **_VOLUME, "capacity": {"storage": "10Gi"}, "hostPath": {"path": str(self.runs)},
+                    "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": namespace, "name": "runs"},
+                },
+            },
+            {
+                "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "runs", "namespace": namespace},
+                "spec": {**_VOLUME, "resources": {"requests": {"storage": "10Gi"}}},
+            },
+        )  # fmt: skip
+
+    def laptop(self, *command: object, **options) -> subprocess.Popen[str]:
+        """Start a command that sees the cluster only through a kubeconfig, as on somebody's laptop."""
+        home = self.cluster.folder / "laptop"
+        home.mkdir(exist_ok=True)
+        environment = {
+            "PATH": f"{TOOLS}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}", "KUBECONFIG": str(self.cluster.folder / "admin.kubeconfig"),
+            "HOME": str(home), "PYTHONPATH": str(ROOT),
+        }  # fmt: skip
+        line = ["ip", "netns", "exec", self.cluster.namespace, *map(str, command)]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen(line, env=environment, cwd=home, **{**pipes, **options})
+
+    def masters(self, *arguments: object, seconds: float = 600) -> str:
+        """What a command of ours prints. Raises AssertionError with it where it fails."""
+        process = self.laptop("masters", *arguments)
+        try:
+            printed, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(process.communicate()[0]) from None
+        assert process.returncode == 0, printed
+        return printed
+
+    def pods(self, namespace: str, group: str = "") -> list[dict]:
+        """Ray's pods, of one group or all."""
+        selector = f"ray.io/group={group}" if group else "ray.io/cluster"
+        return self.cluster.get("pods", "--namespace", namespace, "--selector", selector)
+
+
+@contextmanager
+def running(folder: Path, chart: Path) -> Iterator[Lab]:
+    """The lab, with both nodes ready and the operator at work."""
+    runs = folder / "runs"
+    runs.mkdir()
+    os.chown(runs, 1000, 1000)
+    with control_plane(folder, kubelets=True) as cluster:
+        for file in sorted(CRDS.glob("*.yaml")):
+            cluster.kubectl("apply", "--server-side", "--filename", file)
+        for kind in ("rayclusters", "rayjobs"):
+            until(lambda kind=kind: cluster.get(kind), 60)
+        with nodes(cluster, folder / "nodes") as found:
+            found.start(CPU)
+            found.start(SPOT)
+            operator = ["env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "tests.k8s.lab.reconcile"]
+            found.spawn("operator", [*operator, cluster.folder / "admin.kubeconfig"])
+            yield Lab(cluster, found, runs, chart)
