@@ -80,22 +80,27 @@ def submit(
 def status(
     job: Job = "",
     every: Annotated[bool, typer.Option("--all", help="List the jobs of the cluster.")] = False,
+    price: Annotated[
+        list[str] | None,
+        typer.Option(help="GROUP=DOLLARS_PER_HOUR of a node; shows the cost so far. Repeatable."),
+    ] = None,
     address: Address = "",
     namespace: Namespace = "",
     release: Release = "",
 ) -> None:
     """What a job does: its stages as they last said it, and the cluster's nodes by group."""
     from masters import submit as jobs
+    from masters.nodes import parse_prices
     from masters.reporting.progress import Screen
 
-    screen = Screen()
+    screen, prices = Screen(), parse_prices(price or ())
     with _reach(address, namespace, release, screen) as (access, options):
         if every:
             for found in jobs.jobs_of(access):
                 screen.text(jobs.job_line(found))
             return
         found = jobs.find_job(access, job)
-        jobs.show_status(access, found, screen)
+        jobs.show_status(access, found, screen, prices)
         screen.text(
             f"next     masters logs {found.submission_id} -f{options} · masters stop {found.submission_id}{options}"
         )

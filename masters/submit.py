@@ -6,14 +6,13 @@ import shlex
 import shutil
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from masters.access import Access
-from masters.config.placement import NODE_GROUP
+from masters.nodes import cost_line, nodes_line, read_nodes
 from masters.reporting.progress import Screen, clock
 
 STAGES = ("prepare", "mask", "generate", "score", "train", "evaluate", "report")
@@ -210,34 +209,24 @@ def stage_lines(log: Iterable[str]) -> dict[str, str]:
     return {stage: last[stage] for stage in STAGES if stage in last}
 
 
-def show_status(access: Access, job: Any, screen: Screen) -> None:
-    """One screen: the job, what each stage said last, the nodes by group. Rows are as fresh as the job's last line."""
+def show_status(access: Access, job: Any, screen: Screen, prices: Mapping[str, float]) -> None:
+    """One screen: the job, what each stage said last, the nodes by group, their cost where there are prices.
+
+    Rows are as fresh as the job's last line. A cluster's nodes are those of all its jobs.
+    """
     screen.text(job_line(job))
     if job.message and job.status.value != "RUNNING":
         screen.line("message", job.message.splitlines()[0])
     for stage, words in stage_lines(access.client.get_job_logs(job.submission_id).splitlines()).items():
         screen.line(stage, words)
-    screen.line("nodes", nodes(access))
-
-
-def nodes(access: Access) -> str:
-    """Nodes that are up and nodes that were lost, by worker group."""
-    from ray.util.state.api import StateApiClient
-    from ray.util.state.common import ListApiOptions, StateResource
-
-    client = StateApiClient(access.url, headers={"Content-Type": "application/json", **access.headers})
     try:
-        found = client.list(StateResource.NODES, ListApiOptions(), raise_on_missing_output=False)
+        nodes = read_nodes(access)
     except Exception as error:  # noqa: BLE001  the screen is worth showing without
-        return f"not known ({type(error).__name__})"
-    up: Counter[str] = Counter()
-    gone: Counter[str] = Counter()
-    for node in found:
-        group = "head" if node.is_head_node else (node.labels or {}).get(NODE_GROUP, "others")
-        (up if node.state == "ALIVE" else gone)[group] += 1
-    return "   ".join(
-        f"{group} {up[group]} up" + (f", {gone[group]} gone" if gone[group] else "") for group in sorted({*up, *gone})
-    )
+        screen.line("nodes", f"not known ({type(error).__name__})")
+        return
+    screen.line("nodes", nodes_line(nodes))
+    if prices:
+        screen.line("cost", cost_line(nodes, prices))
 
 
 def again(job: str, options: str) -> str:

@@ -170,9 +170,10 @@ def test_a_recipe_runs_to_its_end(head, recipe, masters):
         for place in (said, listed, printed, json.dumps(record)):
             assert secret not in place
 
-    status, said = masters("status", job, "--address", head, RAY_AUTH_TOKEN=TOKEN)
+    status, said = masters("status", job, "--address", head, "--price", "head=360000", RAY_AUTH_TOKEN=TOKEN)
     assert status == 0, said
     assert "SUCCEEDED" in said
+    assert 100 < float(re.search(r"^cost +\$([0-9.]+) so far: head", said, re.M)[1]) < 100 * 600  # $100 a second
     assert "prepare   2 400 train samples  2 s\ngenerate  12/40 questions  3.0/s\nnodes     head 1 up" in said
 
 

@@ -15,7 +15,9 @@ from tests.k8s.render.strict import CRDS
 from tests.k8s.tools import ROOT, TOOLS
 
 CPU = Node("cpu-1", 1, {"lab/capacity": "on-demand"})
-SPOT = Node("spot-1", 2, {"lab/capacity": "spot"}, [{"key": "lab/spot", "value": "true", "effect": "NoSchedule"}], gpus=2)
+SPOT = Node(
+    "spot-1", 2, {"lab/capacity": "spot"}, [{"key": "lab/spot", "value": "true", "effect": "NoSchedule"}], gpus=2
+)
 _VOLUME = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
 
 

@@ -23,14 +23,18 @@ _FILES = ("ld.so.cache", "ld.so.conf", "nsswitch.conf", "ssl/certs/ca-certificat
 def mounted() -> list[str]:
     """Folders of this machine that are seen, read-only and at the same place, in every container."""
     places = [Path("/usr"), *(Path(place).resolve() for place in (ROOT, sys.prefix, sys.base_prefix))]
-    return [str(place) for place in places if not any(place != other and place.is_relative_to(other) for other in places)]
+    return [
+        str(place) for place in places if not any(place != other and place.is_relative_to(other) for other in places)
+    ]
 
 
 def write_images(folder: Path) -> list[Path]:
     """The archives to import: the project's image and the one that holds a pod together."""
     pause = folder / "pause"
     source = Path(__file__).with_name("go") / "pause"
-    subprocess.run(["go", "build", "-trimpath", "-o", pause, "."], cwd=source, check=True, env={**os.environ, "CGO_ENABLED": "0"})
+    subprocess.run(
+        ["go", "build", "-trimpath", "-o", pause, "."], cwd=source, check=True, env={**os.environ, "CGO_ENABLED": "0"}
+    )
     own = {
         "User": f"{_USER}:{_USER}", "WorkingDir": "/home/masters", "Cmd": ["masters", "--help"],
         "Env": [f"PATH={Path(sys.prefix).resolve() / 'bin'}:/usr/bin:/bin", f"PYTHONPATH={ROOT}", "HOME=/home/masters", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"],

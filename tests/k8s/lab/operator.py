@@ -12,9 +12,7 @@ CLUSTER, KIND, GROUP = "ray.io/cluster", "ray.io/node-type", "ray.io/group"
 _CLIPPED = 50
 _LIMITS = {"cpu": "200m", "memory": "256Mi"}
 _LOGS = {"name": "ray-logs", "mountPath": "/tmp/ray"}
-_WAIT = (
-    'until ray health-check --address "$FQ_RAY_IP:6379" >/dev/null 2>&1; do echo waiting for the control plane; sleep 2; done'
-)
+_WAIT = 'until ray health-check --address "$FQ_RAY_IP:6379" >/dev/null 2>&1; do echo waiting for the control plane; sleep 2; done'
 
 
 def head_service(cluster: dict) -> dict:
@@ -94,7 +92,9 @@ def worker_pod(cluster: dict, group: dict) -> dict:
         {"name": "RAY_IP", "value": service.split(".")[0]},
         {"name": "RAY_ADDRESS", "value": f"{service}:6379"},
     ]
-    wait = {key: ray[key] for key in ("image", "imagePullPolicy", "securityContext", "env", "volumeMounts") if key in ray}
+    wait = {
+        key: ray[key] for key in ("image", "imagePullPolicy", "securityContext", "env", "volumeMounts") if key in ray
+    }
     made["spec"]["initContainers"] = [
         {**copy.deepcopy(wait), "name": "wait-gcs-ready", "command": ["/bin/bash", "-c", "--"], "args": [_WAIT],
          "resources": {"requests": _LIMITS, "limits": _LIMITS}}
@@ -110,7 +110,13 @@ def worker_pod(cluster: dict, group: dict) -> dict:
 def _pod(cluster: dict, group: dict, kind: str, name: str, prefix: str) -> dict:
     made = copy.deepcopy(group["template"])
     metadata = made.get("metadata", {})
-    labels = {CLUSTER: _name(cluster), KIND: kind, GROUP: name, "ray.io/is-ray-node": "yes", "app.kubernetes.io/name": "kuberay"}
+    labels = {
+        CLUSTER: _name(cluster),
+        KIND: kind,
+        GROUP: name,
+        "ray.io/is-ray-node": "yes",
+        "app.kubernetes.io/name": "kuberay",
+    }
     metadata = _metadata(cluster, f"{prefix[: _CLIPPED - 6]}-{secrets.token_hex(3)[:5]}") | {
         "labels": metadata.get("labels", {}) | labels,
         "annotations": metadata.get("annotations", {}),

@@ -34,7 +34,11 @@ class Api:
     def call(self, verb: str, path: str, body: dict | None = None, kind: str = "application/json") -> dict:
         """The answer; {} where the object is not there (any more), or is there already."""
         answer = self._session.request(
-            verb, self._server + path, data=json.dumps(body) if body else None, headers={"Content-Type": kind}, timeout=30
+            verb,
+            self._server + path,
+            data=json.dumps(body) if body else None,
+            headers={"Content-Type": kind},
+            timeout=30,
         )
         if answer.status_code in (404, 409):
             return {}
@@ -63,7 +67,9 @@ def reconcile_cluster(api: Api, cluster: dict) -> None:
     for made, path in _fixed(cluster):
         api.create(made, path)
     name, namespace = cluster["metadata"]["name"], cluster["metadata"]["namespace"]
-    pods = api.call("GET", f"/api/v1/namespaces/{namespace}/pods?labelSelector={operator.CLUSTER}={name}").get("items", [])
+    pods = api.call("GET", f"/api/v1/namespaces/{namespace}/pods?labelSelector={operator.CLUSTER}={name}").get(
+        "items", []
+    )
     living = []
     for pod in pods:
         if pod["metadata"].get("deletionTimestamp"):
@@ -112,7 +118,9 @@ def _reconcile_group(api: Api, cluster: dict, index: int, group: dict, living: l
     for pod in own[group["replicas"] :]:
         _delete_pod(api, pod)
     if named:
-        patch = [{"op": "replace", "path": f"/spec/workerGroupSpecs/{index}/scaleStrategy/workersToDelete", "value": []}]
+        patch = [
+            {"op": "replace", "path": f"/spec/workerGroupSpecs/{index}/scaleStrategy/workersToDelete", "value": []}
+        ]
         api.call("PATCH", _path(cluster), patch, "application/json-patch+json")
     return sum(map(_is_ready, own))
 
@@ -133,7 +141,9 @@ def reconcile_job(api: Api, job: dict, attempts: Attempts) -> None:
     now, state, name = time.time(), status.get("jobDeploymentStatus", ""), status.get("rayClusterName", "")
     if state in _ENDED:
         rules = spec.get("deletionStrategy", {}).get("deletionRules", [])
-        after = min((rule["condition"].get("ttlSeconds", 0) for rule in rules), default=spec.get("ttlSecondsAfterFinished", 0))
+        after = min(
+            (rule["condition"].get("ttlSeconds", 0) for rule in rules), default=spec.get("ttlSecondsAfterFinished", 0)
+        )
         if now - attempts.ended.setdefault(uid, now) >= after:
             api.call("DELETE", f"/apis/ray.io/v1/namespaces/{job['metadata']['namespace']}/rayclusters/{name}")
         return
@@ -152,7 +162,9 @@ def reconcile_job(api: Api, job: dict, attempts: Attempts) -> None:
     if said is None:
         return  # no head that answers; a new one will not know the job
     if said in ({}, None) or said.get("status") in ("FAILED", "STOPPED"):
-        _end_attempt(api, job, name, said.get("message", "the head does not know the job") if said else "the head was replaced")
+        _end_attempt(
+            api, job, name, said.get("message", "the head does not know the job") if said else "the head was replaced"
+        )
     elif said["status"] == "SUCCEEDED":
         api.set_status(job, {"jobStatus": "SUCCEEDED", "jobDeploymentStatus": "Complete", "endTime": _now()})
     else:
@@ -161,7 +173,13 @@ def reconcile_job(api: Api, job: dict, attempts: Attempts) -> None:
 
 def _new_attempt(api: Api, job: dict) -> None:
     name = f"{job['metadata']['name']}-{secrets.token_hex(3)[:5]}"
-    owner = {"apiVersion": "ray.io/v1", "kind": "RayJob", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"], "controller": True}
+    owner = {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "name": job["metadata"]["name"],
+        "uid": job["metadata"]["uid"],
+        "controller": True,
+    }
     made = {
         "apiVersion": "ray.io/v1", "kind": "RayCluster", "spec": job["spec"]["rayClusterSpec"],
         "metadata": {
@@ -170,7 +188,12 @@ def _new_attempt(api: Api, job: dict) -> None:
         },
     }  # fmt: skip
     api.create(made, "/apis/ray.io/v1")
-    status = {"rayClusterName": name, "jobDeploymentStatus": "Initializing", "jobStatus": "", "jobId": f"{name}-{secrets.token_hex(2)}"}
+    status = {
+        "rayClusterName": name,
+        "jobDeploymentStatus": "Initializing",
+        "jobStatus": "",
+        "jobId": f"{name}-{secrets.token_hex(2)}",
+    }
     api.set_status(job, status)
 
 

@@ -1,0 +1,103 @@
+"""The nodes of a cluster as Ray's control plane remembers them: up, gone, taken away; and what they cost so far."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from masters.access import Access
+from masters.config.placement import NODE_GROUP
+
+HEAD, OTHERS = "head", "others"
+_TAKEN = ("Terminated due to preemption", "Unexpected termination")
+
+
+@dataclass(frozen=True)
+class NodeLife:
+    """One node.
+
+    Attributes:
+        group: its worker group; `head`, or `others` for a node without a group.
+        alive: whether it is up.
+        taken: whether it went because of a preemption, or without a word.
+        hours: since it joined, until now or until it went.
+    """
+
+    group: str
+    alive: bool
+    taken: bool
+    hours: float
+
+
+def read_nodes(access: Access) -> list[NodeLife]:
+    """All nodes that the control plane knows; it remembers a thousand that went. Raises whatever breaks on the way there."""
+    from ray.util.state.api import StateApiClient
+    from ray.util.state.common import ListApiOptions, StateResource
+
+    client = StateApiClient(access.url, headers={"Content-Type": "application/json", **access.headers})
+    found = client.list(StateResource.NODES, ListApiOptions(detail=True), raise_on_missing_output=False)
+    return [_life(node, time.time() * 1000) for node in found]
+
+
+def _life(node: Any, now: float) -> NodeLife:
+    alive = node.state == "ALIVE"
+    end = now if alive else node.end_time_ms or now
+    return NodeLife(
+        group=HEAD if node.is_head_node else (node.labels or {}).get(NODE_GROUP, OTHERS),
+        alive=alive,
+        taken=not alive and (node.state_message or "").startswith(_TAKEN),
+        hours=max(0.0, end - (node.start_time_ms or end)) / 3.6e6,
+    )
+
+
+def nodes_line(nodes: Sequence[NodeLife]) -> str:
+    """By group: how many are up, how many were taken away, how many went."""
+    up = Counter(node.group for node in nodes if node.alive)
+    taken = Counter(node.group for node in nodes if node.taken)
+    gone = Counter(node.group for node in nodes if not node.alive and not node.taken)
+    return "   ".join(
+        ", ".join(
+            [
+                f"{group} {up[group]} up",
+                *([f"{taken[group]} preempted"] if taken[group] else []),
+                *([f"{gone[group]} gone"] if gone[group] else []),
+            ]
+        )
+        for group in sorted({*up, *taken, *gone})
+    )
+
+
+def parse_prices(given: Sequence[str]) -> dict[str, float]:
+    """`GROUP=DOLLARS_PER_HOUR` -> group -> dollars of a pod's node in an hour. Raises ValueError."""
+    prices = {}
+    for text in given:
+        group, _, price = text.partition("=")
+        try:
+            prices[group] = float(price)
+        except ValueError:
+            prices[group] = -1.0
+        if not group or not 0 <= prices[group] < float("inf"):
+            raise ValueError(f"--price {text}: must be GROUP=DOLLARS_PER_HOUR, as in --price generate=0.71.")
+    return prices
+
+
+def cost_line(nodes: Sequence[NodeLife], prices: Mapping[str, float]) -> str:
+    """Dollars so far by group, for the time in which each node was part of the cluster; groups without a price are named."""
+    hours: Counter[str] = Counter()
+    for node in nodes:
+        hours[node.group] += node.hours
+    unknown = sorted(set(prices) - set(hours))
+    parts = [
+        f"{group} {hours[group] * prices[group]:.2f} ({hours[group]:.1f} h)"
+        for group in sorted(set(hours) & set(prices))
+    ]
+    total = sum(hours[group] * price for group, price in prices.items())
+    missing = sorted(set(hours) - set(prices))
+    return "   ".join(
+        [
+            f"${total:.2f} so far: {', '.join(parts) or 'nothing'}",
+            *([f"no price: {', '.join(missing)}"] if missing else []),
+            *([f"no node yet: {', '.join(unknown)}"] if unknown else []),
+        ]
+    )
