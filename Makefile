@@ -6,7 +6,7 @@ READY := .venv/.ready
 TOOLS := .build/tools
 LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
 
-.PHONY: help setup demo demo-seeds perf test test-all test-chart test-cluster kube-tools lab-tools image-test lint lock clean
+.PHONY: help setup demo demo-seeds perf test test-all test-chart test-cluster cluster-e2e kube-tools lab-tools node-tools image-test lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -46,13 +46,27 @@ kube-tools: $(READY) ## helm, kubectl and etcd for the chart's tests, into .buil
 # The Kubernetes of the tests, built from its Go modules; minutes with an empty Go cache, seconds after that.
 GO_KUBERNETES := tests/k8s/lab/go/kubernetes
 KUBERNETES := v1.36.3
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -o $(CURDIR)/$(TOOLS)/ -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) \
+  -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36"
 $(TOOLS)/kube-apiserver: $(GO_KUBERNETES)/go.sum $(GO_KUBERNETES)/tools.go
-	@cd $(GO_KUBERNETES) && CGO_ENABLED=0 go build -trimpath -o $(CURDIR)/$(TOOLS)/ \
-	  -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$(KUBERNETES) -X k8s.io/component-base/version.gitMajor=1 \
-	  -X k8s.io/component-base/version.gitMinor=36" $$(sed -n 's/^\t_ "\(.*\)"/\1/p' tools.go)
+	@cd $(GO_KUBERNETES) && $(GO_BUILD) $(addprefix k8s.io/kubernetes/cmd/,kube-apiserver kube-controller-manager kube-scheduler)
+	@touch $@
+
+$(TOOLS)/kubelet: $(GO_KUBERNETES)/go.sum
+	@cd $(GO_KUBERNETES) && $(GO_BUILD) $(addprefix k8s.io/kubernetes/cmd/,kubelet kube-proxy)
+	@touch $@
+
+$(TOOLS)/coredns: $(wildcard tests/k8s/lab/go/coredns/*)
+	@cd tests/k8s/lab/go/coredns && $(GO_BUILD) .
 	@touch $@
 
 lab-tools: kube-tools $(TOOLS)/kube-apiserver ## a Kubernetes control plane for the tests, built by Go
+
+node-tools: lab-tools $(TOOLS)/kubelet $(TOOLS)/coredns ## nodes for it: kubelet, kube-proxy, CoreDNS; wants Debian's containerd, runc, CNI plugins, nftables
+	@for tool in containerd ctr runc nft; do command -v $$tool >/dev/null || { echo "$$tool is missing: apt-get install containerd runc containernetworking-plugins nftables"; exit 1; }; done
+
+cluster-e2e: node-tools ## the whole suite on a cluster of two nodes: runs, drains, a node without power, a dead head (root)
+	@$(BIN)/pytest tests/k8s/cluster
 
 test-cluster: lab-tools ## the chart on a real control plane: etcd, API server, controllers, scheduler
 	@$(BIN)/pytest tests/k8s/lab

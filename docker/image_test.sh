@@ -23,7 +23,7 @@ bud bud --quiet --format docker --isolation chroot --network host --build-arg BA
 
 container=$(bud from --pull-never localhost/masters:cpu)
 trap 'bud rm "$container" >/dev/null' EXIT
-in_image() { bud run --isolation chroot "$container" -- "$@"; }
+in_image() { bud run --isolation chroot --workingdir /opt/masters "$container" -- "$@"; }
 in_image sh -c 'test "$(id -u)" = 1000 && test -x /bin/bash && test -w "$HOME" && ! command -v g++ gcc cc'
 in_image masters check recipes/tiny.yaml
 in_image masters mask recipes/tiny.yaml --set storage=/tmp/runs

@@ -60,17 +60,18 @@ class Lab:
             },
         )  # fmt: skip
 
-    def laptop(self, *command: object, **options) -> subprocess.Popen[str]:
+    def laptop(self, *command: object, variables: dict[str, str] | None = None) -> subprocess.Popen[str]:
         """Start a command that sees the cluster only through a kubeconfig, as on somebody's laptop."""
         home = self.cluster.folder / "laptop"
         home.mkdir(exist_ok=True)
         environment = {
             "PATH": f"{TOOLS}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}", "KUBECONFIG": str(self.cluster.folder / "admin.kubeconfig"),
-            "HOME": str(home), "PYTHONPATH": str(ROOT),
+            "HOME": str(home), "PYTHONPATH": str(ROOT), **(variables or {}),
         }  # fmt: skip
         line = ["ip", "netns", "exec", self.cluster.namespace, *map(str, command)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen(line, env=environment, cwd=home, **{**pipes, **options})
+        return subprocess.Popen(
+            line, env=environment, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
 
     def masters(self, *arguments: object, seconds: float = 600) -> str:
         """What a command of ours prints. Raises AssertionError with it where it fails."""

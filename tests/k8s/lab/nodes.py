@@ -22,7 +22,7 @@ from tests.k8s.tools import find
 
 BINARIES = ("kubelet", "kube-proxy", "coredns", "containerd", "runc", "ctr", "nft", "go")
 _CGROUPS = Path("/sys/fs/cgroup")
-_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
+_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd", "unified")
 _DNS_SERVICE = "10.96.0.10"
 _FIRST = """
 mount --make-rshared /

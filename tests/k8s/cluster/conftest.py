@@ -1,0 +1,59 @@
+"""The lab with the chart installed, and undisturbed runs of the recipes on this machine to compare with."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.k8s import chart as charts
+from tests.k8s.cluster import lab as labs
+from tests.k8s.cluster.recipes import write_recipe
+from tests.k8s.lab import controlplane, nodes
+from tests.k8s.render.strict import CRDS
+from tests.k8s.tools import ROOT
+
+NAMESPACE = "masters"
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.timeout(1200))
+
+
+@pytest.fixture(scope="session")
+def lab(tmp_path_factory):
+    lacking = [*controlplane.missing(), *nodes.missing()]
+    if lacking:
+        pytest.skip(f"{', '.join(lacking)}: not there; `make node-tools` builds or names them")
+    if os.geteuid() or shutil.which("unshare") is None:
+        pytest.skip("nodes need root and `unshare`")
+    if not CRDS.is_dir():
+        pytest.skip("the CRDs of KubeRay are neither beside the repository nor at MASTERS_CRDS")
+    folder = tmp_path_factory.mktemp("lab")
+    with labs.running(folder, charts.vendored(folder / "charts")) as running:
+        running.prepare(NAMESPACE)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """The run directory of an undisturbed `masters run` on this machine."""
+    folder = tmp_path_factory.mktemp("reference")
+    recipe = write_recipe(folder / "small.yaml", storage=str(folder), labels=False)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("VLLM_", "RAY_"))}
+    subprocess.run(
+        [Path(sys.executable).with_name("masters"), "run", recipe],
+        check=True, timeout=900, env=environment | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return folder / "small"
+
+
+@pytest.fixture(scope="session")
+def recipe(tmp_path_factory):
+    """The same for the cluster: stages go to their groups by label."""
+    return write_recipe(tmp_path_factory.mktemp("recipe") / "small.yaml", storage="/runs", labels=True)

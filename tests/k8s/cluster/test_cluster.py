@@ -1,0 +1,183 @@
+"""Tier C: real kubelets, real Ray pods, Ray's own autoscaler. Tests run in their order; each needs those before it."""
+
+import base64
+import json
+import time
+from datetime import datetime
+
+import pytest
+
+from tests.k8s.cluster.conftest import NAMESPACE
+from tests.k8s.cluster.lab import SPOT
+
+TABLES = ("samples", "images", "thresholds", "responses", "verdicts", "train/rewards", "train/student", "evaluation")
+HERE = ("-n", NAMESPACE, "--release", "lab")
+ASK = "import ray, time; ray.init(); f = ray.remote(num_cpus=0.1, {needs})(lambda: time.sleep(2)); ray.get(f.remote())"
+
+
+def wait(what, seconds, text="", every=0.5):
+    """Until `what` gives something true; that."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < deadline, text or what
+        time.sleep(every)
+
+
+def names(lab, group=""):
+    return {pod["metadata"]["name"] for pod in lab.pods(NAMESPACE, group)}
+
+
+def ready(pod):
+    conditions = {c["type"]: c["status"] for c in pod["status"].get("conditions", [])}
+    return conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp")
+
+
+def cluster_ready(lab):
+    """The head answers, and nothing of an earlier head is left."""
+    (found,) = lab.cluster.get("rayclusters", "--namespace", NAMESPACE)
+    pods = lab.pods(NAMESPACE)
+    return found.get("status", {}).get("state") == "ready" and all(map(ready, pods)) and len(pods) >= 2
+
+
+def token(lab):
+    secret = json.loads(lab.cluster.kubectl("get", "secret", "lab", "-n", NAMESPACE, "-o", "json"))
+    return base64.b64decode(secret["data"]["auth_token"]).decode()
+
+
+def submit(lab, recipe, storage):
+    """`masters submit`, as a process that goes on."""
+    return lab.laptop("masters", "submit", recipe, "--set", f"storage=/runs/{storage}", *HERE)
+
+
+def finish(process, seconds=600):
+    printed, _ = process.communicate(timeout=seconds)
+    assert process.returncode == 0, printed
+    return printed
+
+
+def shards(lab, storage):
+    return len(list((lab.runs / storage / "small" / "responses").rglob("*.parquet")))
+
+
+def assert_same(run, reference):
+    """The same files with the same bytes, in every table and in the student."""
+    for table in TABLES:
+        files = {path.relative_to(reference): path for path in sorted((reference / table).rglob("*")) if path.is_file()}
+        assert files, table
+        there = {path.relative_to(run) for path in (run / table).rglob("*") if path.is_file()}
+        assert there == set(files), table
+        for name, path in files.items():
+            assert (run / name).read_bytes() == path.read_bytes(), name
+    assert not list((run / "failures").rglob("*.json"))
+
+
+def test_the_first_install_comes_to_ready_under_the_restricted_standard(lab):
+    lab.install(NAMESPACE)
+    wait(lambda: cluster_ready(lab), 240)
+    assert len(names(lab, "judge")) == 1
+    assert not names(lab, "generate") | names(lab, "train")
+
+
+def test_helm_test_submits_a_job_with_the_token(lab):
+    assert "Succeeded" in lab.cluster.helm("test", "lab", "--namespace", NAMESPACE, "--timeout", "5m")
+
+
+@pytest.mark.parametrize(("header", "code"), [((), "401"), (("-H", "Authorization: Bearer wrong"), "403")])
+def test_without_the_token_nothing_is_answered(lab, header, code):
+    (head,) = lab.pods(NAMESPACE, "headgroup")
+    url = f"http://{head['status']['podIP']}:8265/api/jobs/"
+    process = lab.laptop("curl", "-s", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", *header, url)
+    assert finish(process, 60) == code
+
+
+@pytest.mark.parametrize("needs", ["num_gpus=1", "label_selector={'ray.io/node-group': 'generate'}"])
+def test_a_task_brings_up_its_own_group_and_idle_pods_go(lab, needs):
+    others = names(lab, "judge") | names(lab, "train")
+    (head,) = lab.pods(NAMESPACE, "headgroup")
+    ray = {
+        "RAY_ADDRESS": f"http://{head['status']['podIP']}:8265",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": token(lab),
+    }
+    job = lab.laptop("ray", "job", "submit", "--", "python", "-c", ASK.format(needs=needs), variables=ray)
+    (pod,) = wait(lambda: lab.pods(NAMESPACE, "generate"), 120)
+    assert "succeeded" in finish(job, 240)
+    assert names(lab, "judge") | names(lab, "train") == others
+    wait(lambda: not names(lab, "generate"), 120, "an idle pod stayed")
+    assert pod["spec"]["nodeSelector"] == {"lab/capacity": "spot"}
+
+
+def test_a_run_upgraded_in_flight_equals_the_one_on_one_machine(lab, recipe, reference):
+    process = submit(lab, recipe, "whole")
+    pair = wait(lambda: (found := lab.pods(NAMESPACE, "train")) and len(found) == 2 and found, 400, "no gang")
+    made = [datetime.fromisoformat(pod["metadata"]["creationTimestamp"]) for pod in pair]
+    assert abs((made[0] - made[1]).total_seconds()) <= 3  # in one round: the autoscaler asks every 5 s
+    wait(lambda: all(map(ready, lab.pods(NAMESPACE, "train"))), 200)
+    before = names(lab)
+    lab.install(NAMESPACE, "--set", "workerGroups.generate.maxReplicas=3", "--force-conflicts", action="upgrade")
+    printed = finish(process)
+    assert "SUCCEEDED" in printed
+    assert before & names(lab, "headgroup") | before & names(lab, "judge") <= names(lab)
+    assert_same(lab.runs / "whole" / "small", reference)
+
+
+def test_a_spot_worker_that_gets_sigterm_drains_and_nothing_is_lost(lab, recipe, reference):
+    process = submit(lab, recipe, "drained")
+    wait(lambda: shards(lab, "drained"), 300, "no shard")
+    pod = next(pod for pod in lab.pods(NAMESPACE, "generate") if ready(pod))["metadata"]["name"]
+    log = lab.laptop("kubectl", "logs", "-f", "-n", NAMESPACE, pod)
+    lab.cluster.kubectl("delete", "pod", pod, "--namespace", NAMESPACE)
+    said = finish(log, 60)
+    assert "received SIGTERM. Draining" in said
+    (head,) = lab.pods(NAMESPACE, "headgroup")
+    lines = lab.cluster.kubectl(
+        "exec", head["metadata"]["name"], "-n", NAMESPACE, "-c", "ray-head", "--",
+        "grep", "-h", "DRAIN_NODE_REASON_PREEMPTION", "/tmp/ray/session_latest/logs/gcs_server.out",
+    )  # fmt: skip
+    assert lines.strip()
+    finish(process)
+    assert "1 preempted" in lab.masters("status", *HERE)
+    assert_same(lab.runs / "drained" / "small", reference)
+
+
+def test_a_spot_node_without_power_and_no_other_one_for_a_while(lab, recipe, reference):
+    process = submit(lab, recipe, "power")
+    wait(lambda: shards(lab, "power"), 300, "no shard")
+    lab.nodes.power_off("spot-1")
+    done = shards(lab, "power")
+    lab.cluster.kubectl("delete", "node", "spot-1")  # as the cloud's controller does
+    wait(lambda: (found := lab.pods(NAMESPACE, "generate")) and all(p["status"]["phase"] == "Pending" and not p["spec"].get("nodeName") for p in found), 200, "nothing waits for capacity")  # fmt: skip
+    time.sleep(20)
+    assert process.poll() is None
+    assert shards(lab, "power") == done
+    lab.nodes.start(SPOT)
+    finish(process)
+    assert_same(lab.runs / "power" / "small", reference)
+
+
+def test_a_run_whose_head_dies_goes_on_when_it_is_submitted_again(lab, recipe, reference):
+    process = submit(lab, recipe, "headless")
+    wait(lambda: (lab.runs / "headless" / "small" / "train" / "checkpoints").is_dir(), 400, "no training")
+    (head,) = names(lab, "headgroup")
+    lab.cluster.kubectl("delete", "pod", head, "--namespace", NAMESPACE)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode, printed
+    wait(lambda: names(lab, "headgroup") - {head} and cluster_ready(lab), 240, "no new head")
+    printed = finish(submit(lab, recipe, "headless"))
+    assert "generate  done" in printed
+    assert_same(lab.runs / "headless" / "small", reference)
+
+
+def test_uninstall_leaves_only_the_claim_that_was_there(lab):
+    lab.cluster.helm("uninstall", "lab", "--namespace", NAMESPACE)
+    kinds = "pods,rayclusters,services,secrets,serviceaccounts,roles,rolebindings,networkpolicies,configmaps,persistentvolumeclaims"
+    known = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"), ("PersistentVolumeClaim", "runs")}
+
+    def left():
+        found = {(o["kind"], o["metadata"]["name"]) for o in lab.cluster.get(kinds, "--namespace", NAMESPACE)}
+        return found - known - {("Pod", "lab-test")}  # helm keeps the pod of its test
+
+    wait(lambda: not left(), 120, left)
