@@ -1,7 +1,7 @@
 """The nodes of a cluster as Ray's control plane remembers them: up, gone, taken away; and what they cost so far."""
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +84,7 @@ def parse_prices(given: Sequence[str]) -> dict[str, float]:
 
 def cost_line(nodes: Sequence[NodeLife], prices: Mapping[str, float]) -> str:
     """Dollars so far by group, for the time in which each node was part of the cluster; groups without a price are named."""
-    hours: Counter[str] = Counter()
+    hours: defaultdict[str, float] = defaultdict(float)
     for node in nodes:
         hours[node.group] += node.hours
     unknown = sorted(set(prices) - set(hours))

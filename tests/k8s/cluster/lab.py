@@ -40,7 +40,8 @@ class Lab:
     def install(self, namespace: str, *options: str, action: str = "install") -> str:
         """The release `lab` with the values of ci/lab.yaml."""
         values = CHART / "ci" / "lab.yaml"
-        return self.cluster.helm(action, "lab", self.chart, "--namespace", namespace, "--values", values, *options)
+        secret = ("--set", "huggingFace.existingSecret=hugging-face")
+        return self.cluster.helm(action, "lab", self.chart, "-n", namespace, "--values", values, *secret, *options)
 
     def prepare(self, namespace: str) -> None:
         """A namespace under the restricted Pod Security standard, with the claim `runs`."""

@@ -7,10 +7,14 @@ from datetime import datetime
 
 import pytest
 
+from masters.rayjob import Limits, manifests, recipe_place, render_cluster
+from masters.submit import entrypoint
+from tests.k8s.chart import CHART
 from tests.k8s.cluster.conftest import NAMESPACE
 from tests.k8s.cluster.lab import SPOT
 
 TABLES = ("samples", "images", "thresholds", "responses", "verdicts", "train/rewards", "train/student", "evaluation")
+PLANTED = "hf_thisIsPlantedAndMustNotLeak"
 HERE = ("-n", NAMESPACE, "--release", "lab")
 ASK = "import ray, time; ray.init(); f = ray.remote(num_cpus=0.1, {needs})(lambda: time.sleep(2)); ray.get(f.remote())"
 
@@ -47,6 +51,11 @@ def token(lab):
     return base64.b64decode(secret["data"]["auth_token"]).decode()
 
 
+def url(lab):
+    (head,) = lab.pods(NAMESPACE, "headgroup")
+    return f"http://{head['status']['podIP']}:8265"
+
+
 def submit(lab, recipe, storage):
     """`masters submit`, as a process that goes on."""
     return lab.laptop("masters", "submit", recipe, "--set", f"storage=/runs/{storage}", *HERE)
@@ -75,6 +84,16 @@ def assert_same(run, reference):
 
 
 def test_the_first_install_comes_to_ready_under_the_restricted_standard(lab):
+    planted = (
+        "create",
+        "secret",
+        "generic",
+        "hugging-face",
+        f"--from-literal=token={PLANTED}",
+        "--namespace",
+        NAMESPACE,
+    )
+    lab.cluster.kubectl(*planted)
     lab.install(NAMESPACE)
     wait(lambda: cluster_ready(lab), 240)
     assert len(names(lab, "judge")) == 1
@@ -87,10 +106,8 @@ def test_helm_test_submits_a_job_with_the_token(lab):
 
 @pytest.mark.parametrize(("header", "code"), [((), "401"), (("-H", "Authorization: Bearer wrong"), "403")])
 def test_without_the_token_nothing_is_answered(lab, header, code):
-    (head,) = lab.pods(NAMESPACE, "headgroup")
-    url = f"http://{head['status']['podIP']}:8265/api/jobs/"
-    process = lab.laptop("curl", "-s", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", *header, url)
-    assert finish(process, 60) == code
+    asked = ("curl", "-s", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}", *header, f"{url(lab)}/api/jobs/")
+    assert finish(lab.laptop(*asked), 60) == code
 
 
 @pytest.mark.parametrize("needs", ["num_gpus=1", "label_selector={'ray.io/node-group': 'generate'}"])
@@ -122,6 +139,26 @@ def test_a_run_upgraded_in_flight_equals_the_one_on_one_machine(lab, recipe, ref
     assert "SUCCEEDED" in printed
     assert before & names(lab, "headgroup") | before & names(lab, "judge") <= names(lab)
     assert_same(lab.runs / "whole" / "small", reference)
+
+
+def test_no_secret_is_seen_in_objects_logs_or_the_job_server(lab):
+    """After a whole run. The token of the hub reaches the containers, and the job server's the clients, by reference."""
+    (head,) = lab.pods(NAMESPACE, "headgroup")
+    exec_ = ("exec", head["metadata"]["name"], "-n", NAMESPACE, "-c", "ray-head", "--")
+    assert lab.cluster.kubectl(*exec_, "printenv", "HF_TOKEN").strip() == PLANTED
+    seen = {
+        "objects": lab.cluster.kubectl("get", "rayclusters,pods,configmaps,events", "--namespace", NAMESPACE, "-o", "yaml"),
+        "jobs": finish(lab.laptop("curl", "-s", "--noproxy", "*", "-H", f"Authorization: Bearer {token(lab)}", f"{url(lab)}/api/jobs/"), 60),
+        "printed": lab.masters("logs", "--verbose", *HERE),
+        "Ray's logs": lab.cluster.kubectl(*exec_, "bash", "-c", "cat /tmp/ray/session_latest/logs/*.*"),
+        "the run": "".join(file.read_text() for file in (lab.runs / "whole" / "small").rglob("*.json")),
+        "the run's log": "".join(file.read_text() for file in (lab.runs / "whole" / "small" / "logs").iterdir()),
+    }  # fmt: skip
+    assert "ray_jobs.pipeline" in seen["jobs"]
+    for place, text in seen.items():
+        assert len(text) > 100, place
+        assert PLANTED not in text, place
+        assert token(lab) not in text, place
 
 
 def test_a_spot_worker_that_gets_sigterm_drains_and_nothing_is_lost(lab, recipe, reference):
@@ -171,10 +208,34 @@ def test_a_run_whose_head_dies_goes_on_when_it_is_submitted_again(lab, recipe, r
     assert_same(lab.runs / "headless" / "small", reference)
 
 
+def test_a_rayjob_runs_the_pipeline_on_a_cluster_of_its_own(lab, recipe, reference):
+    cluster = render_cluster("lab", NAMESPACE, [CHART / "ci" / "lab.yaml"], lab.chart)
+    command = entrypoint(recipe_place("small"), ["storage=/runs/rayjob"])
+    limits = Limits(ready_seconds=300, total_seconds=900, kept_seconds=5)
+    lab.cluster.apply(*manifests(cluster, recipe.read_text(), "small", command, limits))
+
+    def status():
+        (job,) = lab.cluster.get("rayjobs", "--namespace", NAMESPACE)
+        return job.get("status", {})
+
+    wait(lambda: status().get("jobDeploymentStatus") in ("Complete", "Failed"), 600, status, every=2)
+    assert status()["jobStatus"] == "SUCCEEDED", status()
+    wait(lambda: len(lab.cluster.get("rayclusters", "--namespace", NAMESPACE)) == 1, 60, "its cluster stayed")
+    assert_same(lab.runs / "rayjob" / "small", reference)
+    lab.cluster.kubectl(
+        "delete", "rayjob,configmap", "--selector", "app.kubernetes.io/part-of=masters", "-n", NAMESPACE
+    )
+
+
 def test_uninstall_leaves_only_the_claim_that_was_there(lab):
     lab.cluster.helm("uninstall", "lab", "--namespace", NAMESPACE)
     kinds = "pods,rayclusters,services,secrets,serviceaccounts,roles,rolebindings,networkpolicies,configmaps,persistentvolumeclaims"
-    known = {("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt"), ("PersistentVolumeClaim", "runs")}
+    known = {
+        ("Secret", "hugging-face"),
+        ("ServiceAccount", "default"),
+        ("ConfigMap", "kube-root-ca.crt"),
+        ("PersistentVolumeClaim", "runs"),
+    }
 
     def left():
         found = {(o["kind"], o["metadata"]["name"]) for o in lab.cluster.get(kinds, "--namespace", NAMESPACE)}
