@@ -18,13 +18,6 @@ from tests.k8s.tools import ROOT
 NAMESPACE = "masters"
 
 
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.timeout(1200))
-
-
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
     lacking = [*controlplane.missing(), *nodes.missing()]

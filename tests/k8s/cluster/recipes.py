@@ -22,7 +22,9 @@ def write_recipe(path: Path, storage: str, *, labels: bool) -> Path:
     recipe |= {"name": path.stem, "storage": storage}
     for model in (recipe["student"], *recipe["curriculum"]):
         model["path"] = str(ROOT / model["path"])
-    recipe["prepare"]["sources"][0] |= {"train_images": 200, "test_images": 20}
+    recipe["curriculum"][0]["mask_step"] = 0.1
+    recipe["prepare"]["sources"][0] |= {"train_images": 160, "test_images": 20}
+    recipe["evaluate"]["teachers"] = False
     recipe["generate"]["shard_size"] = 30
     recipe["train"]["checkpoint_every"] = 5
     if labels:

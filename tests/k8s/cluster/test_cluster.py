@@ -18,6 +18,8 @@ PLANTED = "hf_thisIsPlantedAndMustNotLeak"
 HERE = ("-n", NAMESPACE, "--release", "lab")
 ASK = "import ray, time; ray.init(); f = ray.remote(num_cpus=0.1, {needs})(lambda: time.sleep(2)); ray.get(f.remote())"
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
 
 def wait(what, seconds, text="", every=0.5):
     """Until `what` gives something true; that."""

@@ -61,6 +61,7 @@ class Nodes:
     first: int
     images: list[Path]
     known: dict[str, Node] = field(default_factory=dict)
+    started: list[subprocess.Popen] = field(default_factory=list)
 
     def start(self, node: Node) -> None:
         """Boot the node; back when Kubernetes calls it ready."""
@@ -109,7 +110,7 @@ class Nodes:
                 enter += f"echo $$ > {_CGROUPS / controller / self.root / node.name / 'system'}/cgroup.procs; "
         line = [*self._inside(), "bash", "-c", f'{enter}exec "$@"', "bash", *map(str, command)]
         with (self.folder / f"{name}.log").open("w") as log:
-            subprocess.Popen(line, stdout=log, stderr=log)
+            self.started.append(subprocess.Popen(line, stdout=log, stderr=log))
 
     def run(self, command: list) -> str:
         """What a command prints that runs on the nodes' side."""
@@ -246,6 +247,8 @@ def nodes(cluster: Cluster, folder: Path) -> Iterator[Nodes]:
         first.kill()
         first.wait()
         if found is not None:
+            for process in found.started:
+                process.wait(20)
             _until(lambda: not any(map(found._pids, found.known.values())), 30)
             found.remove_cgroups()
 
