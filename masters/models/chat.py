@@ -71,7 +71,10 @@ class ChatProcessor:
 
         self.processor = AutoProcessor.from_pretrained(folder)
         self.tokenizer = self.processor.tokenizer
-        for how_it_was_found in ("is_local", "local_files_only"):  # else a saved folder depends on this machine's environment
+        for how_it_was_found in (
+            "is_local",
+            "local_files_only",
+        ):  # else a saved folder depends on this machine's environment
             self.tokenizer.init_kwargs.pop(how_it_was_found, None)
         self.family = family
         self.end_of_turn: int = self._token_id(family.end_of_turn)

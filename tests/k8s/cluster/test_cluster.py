@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import time
 from datetime import datetime
 
@@ -12,6 +13,7 @@ from masters.submit import entrypoint
 from tests.k8s.chart import CHART
 from tests.k8s.cluster.conftest import NAMESPACE
 from tests.k8s.cluster.lab import SPOT
+from tests.k8s.tools import TOOLS
 
 TABLES = ("samples", "images", "thresholds", "responses", "verdicts", "train/rewards", "train/student", "evaluation")
 PLANTED = "hf_thisIsPlantedAndMustNotLeak"
@@ -210,7 +212,8 @@ def test_a_run_whose_head_dies_goes_on_when_it_is_submitted_again(lab, recipe, r
     assert_same(lab.runs / "headless" / "small", reference)
 
 
-def test_a_rayjob_runs_the_pipeline_on_a_cluster_of_its_own(lab, recipe, reference):
+def test_a_rayjob_runs_the_pipeline_on_a_cluster_of_its_own(lab, recipe, reference, monkeypatch):
+    monkeypatch.setenv("PATH", f"{TOOLS}:{os.environ['PATH']}")  # helm
     cluster = render_cluster("lab", NAMESPACE, [CHART / "ci" / "lab.yaml"], lab.chart)
     command = entrypoint(recipe_place("small"), ["storage=/runs/rayjob"])
     limits = Limits(ready_seconds=300, total_seconds=900, kept_seconds=5)
