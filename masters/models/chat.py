@@ -71,11 +71,9 @@ class ChatProcessor:
 
         self.processor = AutoProcessor.from_pretrained(folder)
         self.tokenizer = self.processor.tokenizer
-        for how_it_was_found in (
-            "is_local",
-            "local_files_only",
-        ):  # else a saved folder depends on this machine's environment
-            self.tokenizer.init_kwargs.pop(how_it_was_found, None)
+        # How it was found; a saved folder would tell, and depend on this machine's environment.
+        for name in ("is_local", "local_files_only"):
+            self.tokenizer.init_kwargs.pop(name, None)
         self.family = family
         self.end_of_turn: int = self._token_id(family.end_of_turn)
         self.vision_tokens = [self._token_id(token) for token in family.vision_tokens]

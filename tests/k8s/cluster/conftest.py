@@ -2,9 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +11,7 @@ from tests.k8s.cluster.recipes import write_recipe
 from tests.k8s.lab import controlplane, nodes
 from tests.k8s.render.strict import CRDS
 from tests.k8s.tools import ROOT
+from tests.stages.conftest import masters
 
 NAMESPACE = "masters"
 
@@ -38,11 +36,7 @@ def reference(tmp_path_factory):
     """The run directory of an undisturbed `masters run` on this machine."""
     folder = tmp_path_factory.mktemp("reference")
     recipe = write_recipe(folder / "small.yaml", storage=str(folder), labels=False)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("VLLM_", "RAY_"))}
-    subprocess.run(
-        [Path(sys.executable).with_name("masters"), "run", recipe],
-        check=True, timeout=900, env=environment | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    masters("run", recipe, PYTHONPATH=str(ROOT))
     return folder / "small"
 
 

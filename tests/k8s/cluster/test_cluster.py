@@ -13,6 +13,7 @@ from masters.submit import entrypoint
 from tests.k8s.chart import CHART
 from tests.k8s.cluster.conftest import NAMESPACE
 from tests.k8s.cluster.lab import SPOT
+from tests.k8s.lab.controlplane import wait
 from tests.k8s.tools import TOOLS
 
 TABLES = ("samples", "images", "thresholds", "responses", "verdicts", "train/rewards", "train/student", "evaluation")
@@ -21,17 +22,6 @@ HERE = ("-n", NAMESPACE, "--release", "lab")
 ASK = "import ray, time; ray.init(); f = ray.remote(num_cpus=0.1, {needs})(lambda: time.sleep(2)); ray.get(f.remote())"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-def wait(what, seconds, text="", every=0.5):
-    """Until `what` gives something true; that."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < deadline, text or what
-        time.sleep(every)
 
 
 def names(lab, group=""):

@@ -184,6 +184,17 @@ def _commands(folder: Path, kubelets: bool) -> dict[str, list[str]]:
     }  # fmt: skip
 
 
+def wait(what, seconds: float, text: object = "", every: float = 0.5):
+    """Until `what` gives something true; that. AssertionError with the text after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < deadline, text or what
+        time.sleep(every)
+
+
 def until(check, seconds: float) -> None:
     """Until `check` raises nothing; its error after so many seconds."""
     deadline = time.monotonic() + seconds

@@ -1,7 +1,7 @@
 """Real nodes for the lab's control plane: each a kubelet and a containerd, with cluster DNS and kube-proxy for both.
 
 They share a mount and a process namespace inside the lab's network namespace: when its first process ends, everything ends.
-Only control groups outlive it, and are removed here. Needs cgroup v1 or v2 at /sys/fs/cgroup, and root.
+Only control groups outlive it, and are removed here. Needs control groups of version 1, and root.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.k8s.lab.controlplane import ADDRESS, Cluster, until
+from tests.k8s.lab.controlplane import ADDRESS, Cluster, until, wait
 from tests.k8s.lab.image import PAUSE, base_spec, write_images
 from tests.k8s.tools import find
 
@@ -72,7 +72,7 @@ class Nodes:
         state = f"/run/containerd{node.number}"
         log = self.folder / f"containerd-{node.name}.log"
         self.spawn(f"containerd-{node.name}", [_tool("containerd"), "-c", self.folder / f"{node.name}.toml"], node)
-        _until(lambda: "Start streaming server" in log.read_text(), 60)  # before that kubelet gives up on it
+        wait(lambda: "Start streaming server" in log.read_text(), 60)  # before that kubelet gives up on it
         for image in self.images:
             self.run([_tool("ctr"), "-a", f"{state}/containerd.sock", "-n", "k8s.io", "images", "import", image])
         self.spawn(
@@ -163,7 +163,6 @@ class Nodes:
         (network / "10-lab.conflist").write_text(
             json.dumps({"cniVersion": "0.4.0", "name": f"lab{number}", "plugins": [bridge]})
         )
-        (self.folder / "base-spec.json").write_text(json.dumps(base_spec()))
         kubelet = {
             "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration", "failCgroupV1": False,
             "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{self.root}/{node.name}", "enforceNodeAllocatable": [],
@@ -230,6 +229,7 @@ def nodes(cluster: Cluster, folder: Path) -> Iterator[Nodes]:
     folder.mkdir()
     ready = folder / "ready"
     (folder / "resolv.conf").write_text(f"nameserver {ADDRESS}\n")
+    (folder / "base-spec.json").write_text(json.dumps(base_spec()))
     first = subprocess.Popen(
         [
             "nsenter", f"--net=/run/netns/{cluster.namespace}", "unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child",
@@ -238,7 +238,7 @@ def nodes(cluster: Cluster, folder: Path) -> Iterator[Nodes]:
     )  # fmt: skip
     found: Nodes | None = None
     try:
-        _until(ready.exists, 20)
+        wait(ready.exists, 20)
         (child,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()
         found = Nodes(cluster, folder, int(child), write_images(folder))
         _start_services(cluster, found)
@@ -249,7 +249,7 @@ def nodes(cluster: Cluster, folder: Path) -> Iterator[Nodes]:
         if found is not None:
             for process in found.started:
                 process.wait(20)
-            _until(lambda: not any(map(found._pids, found.known.values())), 30)
+            wait(lambda: not any(map(found._pids, found.known.values())), 30)
             found.remove_cgroups()
 
 
@@ -287,10 +287,3 @@ def _tool(name: str) -> str:
     found = find(name)
     assert found is not None, name
     return found
-
-
-def _until(check, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not check():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

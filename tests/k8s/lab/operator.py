@@ -8,6 +8,8 @@ import math
 import secrets
 from collections.abc import Iterator
 
+from tests.k8s.render.pods import quantity
+
 CLUSTER, KIND, GROUP = "ray.io/cluster", "ray.io/node-type", "ray.io/group"
 _CLIPPED = 50
 _LIMITS = {"cpu": "200m", "memory": "256Mi"}
@@ -172,7 +174,11 @@ def _autoscaler(cluster: dict, ray: dict) -> dict:
 def _start(ray: dict, command: str, start: dict, group: dict, probe: tuple[str, int]) -> None:
     """`ray start` with what the container's limits and the group's labels say; probes of the node's own health."""
     limits = {**ray["resources"].get("requests", {}), **ray["resources"].get("limits", {})}
-    start = {"num-cpus": str(math.ceil(_cores(limits["cpu"]))), "memory": str(_bytes(limits["memory"])), **start}
+    start = {
+        "num-cpus": str(math.ceil(quantity(limits["cpu"]))),
+        "memory": str(int(quantity(limits["memory"]))),
+        **start,
+    }
     if "nvidia.com/gpu" in limits:
         start.setdefault("num-gpus", str(limits["nvidia.com/gpu"]))
     if group.get("labels"):
@@ -183,18 +189,6 @@ def _start(ray: dict, command: str, start: dict, group: dict, probe: tuple[str, 
     check = {"httpGet": {"path": f"/api/{path}", "port": port}, "timeoutSeconds": 5}
     ray.setdefault("readinessProbe", {**check, "initialDelaySeconds": 5, "periodSeconds": 3, "failureThreshold": 100})
     ray.setdefault("livenessProbe", {**check, "initialDelaySeconds": 30, "periodSeconds": 10, "failureThreshold": 120})
-
-
-def _cores(text: str) -> float:
-    text = str(text)
-    return int(text[:-1]) / 1000 if text.endswith("m") else float(text)
-
-
-def _bytes(text: str) -> int:
-    for suffix, factor in (("Ki", 2**10), ("Mi", 2**20), ("Gi", 2**30), ("Ti", 2**40)):
-        if str(text).endswith(suffix):
-            return int(float(text[:-2]) * factor)
-    return int(text)
 
 
 def _metadata(cluster: dict, name: str) -> dict:

@@ -161,7 +161,7 @@ def reconcile_job(api: Api, job: dict, attempts: Attempts) -> None:
     said = _ask_head(api, cluster, "GET", f"/api/jobs/{status['jobId']}")
     if said is None:
         return  # no head that answers; a new one will not know the job
-    if said in ({}, None) or said.get("status") in ("FAILED", "STOPPED"):
+    if not said or said.get("status") in ("FAILED", "STOPPED"):
         _end_attempt(
             api, job, name, said.get("message", "the head does not know the job") if said else "the head was replaced"
         )
