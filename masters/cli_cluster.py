@@ -62,7 +62,8 @@ def submit(
         command = jobs.entrypoint(rayjob.recipe_place(config.name), overrides, stage)
         text = recipe.read_text(encoding="utf-8")
         typer.echo(
-            rayjob.to_yaml(rayjob.manifests(cluster, text, config.name, command, rayjob.Limits(), stage)), nl=False
+            rayjob.to_yaml(rayjob.manifests(cluster, text, config.name, command, rayjob.Limits(), stage, namespace)),
+            nl=False,
         )
         return
     screen = Screen()

@@ -47,7 +47,13 @@ class Limits:
 
 
 def manifests(
-    cluster: Mapping[str, Any], recipe: str, run: str, command: str, limits: Limits, stage: str | None = None
+    cluster: Mapping[str, Any],
+    recipe: str,
+    run: str,
+    command: str,
+    limits: Limits,
+    stage: str | None = None,
+    namespace: str = "",
 ) -> list[dict[str, Any]]:
     """The objects to apply: a ConfigMap with the recipe, and the RayJob.
 
@@ -58,6 +64,7 @@ def manifests(
         command: what the driver runs; it finds the recipe at `recipe_place(run)`.
         limits: deadlines and retries.
         stage: where it is not the whole pipeline.
+        namespace: of the release; empty takes the cluster's, which the chart does not name, else `kubectl apply` decides.
 
     Raises:
         ValueError: where Kubernetes or KubeRay would refuse the objects.
@@ -69,7 +76,8 @@ def manifests(
     name = job_name(run, stage)
     mounted = f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
     shared = {"app.kubernetes.io/part-of": "masters", "app.kubernetes.io/component": stage or "pipeline"}
-    space = {"namespace": cluster["metadata"]["namespace"]} if cluster["metadata"].get("namespace") else {}
+    namespace = namespace or cluster["metadata"].get("namespace", "")
+    space = {"namespace": namespace} if namespace else {}
     config_map = {
         "apiVersion": "v1",
         "kind": "ConfigMap",

@@ -23,7 +23,7 @@ def rendered(chart: Path | None = None) -> dict[str, str]:
     found = {}
     for stage in (None, *STAGES):
         command = entrypoint(recipe_place(RUN), OVERRIDES, stage)
-        objects = manifests(cluster, RECIPE.read_text(encoding="utf-8"), RUN, command, Limits(), stage)
+        objects = manifests(cluster, RECIPE.read_text(encoding="utf-8"), RUN, command, Limits(), stage, NAMESPACE)
         found[f"{stage or 'pipeline'}.yaml"] = to_yaml(objects)
     return found
 

@@ -207,7 +207,7 @@ def test_a_rayjob_runs_the_pipeline_on_a_cluster_of_its_own(lab, recipe, referen
     cluster = render_cluster("lab", NAMESPACE, [CHART / "ci" / "lab.yaml"], lab.chart)
     command = entrypoint(recipe_place("small"), ["storage=/runs/rayjob"])
     limits = Limits(ready_seconds=300, total_seconds=900, kept_seconds=5)
-    lab.cluster.apply(*manifests(cluster, recipe.read_text(), "small", command, limits))
+    lab.cluster.apply(*manifests(cluster, recipe.read_text(), "small", command, limits, namespace=NAMESPACE))
 
     def status():
         (job,) = lab.cluster.get("rayjobs", "--namespace", NAMESPACE)

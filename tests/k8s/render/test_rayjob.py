@@ -36,3 +36,9 @@ def test_a_chart_without_its_dependency_says_what_to_type(rendered):
         assert [item["kind"] for item in yaml.safe_load_all(done.stdout)] == ["ConfigMap", "RayJob"]
     else:
         assert "helm dependency build" in done.stderr
+
+
+def test_objects_are_made_in_the_namespace_that_is_named(rendered):
+    for namespace, wanted in (("team", "team"), ("", None)):
+        made = manifests(rendered("minimal").cluster, "", "mine", "true", Limits(), namespace=namespace)
+        assert [one["metadata"].get("namespace") for one in made] == [wanted, wanted]
