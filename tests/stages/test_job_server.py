@@ -117,7 +117,10 @@ def start(tmp_path):
 
     def start(*arguments: object, **environment: str) -> subprocess.Popen:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-        code = "import sys; from masters.cli import main; sys.argv[0] = 'masters'; main()"
+        code = (  # a shell that starts the tests in the background has them ignore SIGINT, and so would this process
+            "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+            "from masters.cli import main; sys.argv[0] = 'masters'; main()"
+        )
         process = subprocess.Popen(
             [sys.executable, "-c", code, *map(str, arguments)],
             env={**inherited, "HOME": str(tmp_path), "PYTHONPATH": str(ROOT), **environment},
