@@ -60,13 +60,20 @@ $(TOOLS)/coredns: $(wildcard tests/k8s/lab/go/coredns/*)
 	@cd tests/k8s/lab/go/coredns && $(GO_BUILD) .
 	@touch $@
 
-lab-tools: kube-tools $(TOOLS)/kube-apiserver ## a Kubernetes control plane for the tests, built by Go
+# KubeRay's operator, and of its resources the one that it watches and the chart does not use.
+GO_KUBERAY := tests/k8s/lab/go/kuberay
+$(TOOLS)/ray-operator: $(GO_KUBERAY)/go.sum
+	@cd $(GO_KUBERAY) && $(GO_BUILD) github.com/ray-project/kuberay/ray-operator && \
+	  install -m 644 $$(go list -m -f '{{.Dir}}' github.com/ray-project/kuberay/ray-operator)/config/crd/bases/ray.io_rayservices.yaml $(CURDIR)/$(TOOLS)/
+	@touch $@
+
+lab-tools: kube-tools $(TOOLS)/kube-apiserver $(TOOLS)/ray-operator ## a Kubernetes control plane for the tests, built by Go
 
 node-tools: lab-tools $(TOOLS)/kubelet $(TOOLS)/coredns ## nodes for it: kubelet, kube-proxy, CoreDNS; wants Debian's containerd, runc, CNI plugins, nftables
 	@for tool in containerd ctr runc nft; do command -v $$tool >/dev/null || { echo "$$tool is missing: apt-get install containerd runc containernetworking-plugins nftables"; exit 1; }; done
 
 cluster-e2e: node-tools ## the whole suite on a cluster of two nodes: runs, drains, a node without power, a dead head (root)
-	@$(BIN)/pytest tests/k8s/cluster
+	@$(BIN)/pytest tests/k8s/cluster/test_cluster.py
 
 test-cluster: lab-tools ## the chart on a real control plane: etcd, API server, controllers, scheduler
 	@$(BIN)/pytest tests/k8s/lab
@@ -74,8 +81,8 @@ test-cluster: lab-tools ## the chart on a real control plane: etcd, API server, 
 image-test: ## build the cpu image here with buildah, and use it (root; Debian's buildah and mmdebstrap)
 	@docker/image_test.sh
 
-lint: $(READY) ## ruff, mypy, import contracts
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo
+lint: $(READY) ## ruff, mypy, import contracts, hadolint
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && $(BIN)/hadolint docker/Dockerfile
 
 lock: ## resolve pyproject.toml into requirements/*.lock
 	@$(BIN)/python requirements/lock.py

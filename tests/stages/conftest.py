@@ -29,11 +29,11 @@ class Finished:
     metrics: Samples
 
 
-def masters(*arguments, check=True, **variables):
+def masters(*arguments, check=True, seconds=570, **variables):
     """Run the command, with more environment variables; the finished process."""
     command = [str(MASTERS), *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=570, env=environment() | variables, check=False
+        command, capture_output=True, text=True, timeout=seconds, env=environment() | variables, check=False
     )
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done

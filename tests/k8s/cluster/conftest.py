@@ -5,19 +5,26 @@ import shutil
 
 import pytest
 
-from tests.k8s import chart as charts
 from tests.k8s.cluster import lab as labs
-from tests.k8s.cluster.recipes import write_recipe
+from tests.k8s.cluster.recipes import cut, write_recipe
+from tests.k8s.cluster.steps import NAMESPACE
 from tests.k8s.lab import controlplane, nodes
 from tests.k8s.render.strict import CRDS
 from tests.k8s.tools import ROOT
 from tests.stages.conftest import masters
 
-NAMESPACE = "masters"
-
 
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lab")
+    if controlplane.given(folder) is None:
+        skip_where_no_nodes_can_be_made()
+    with labs.running(folder) as running:
+        running.prepare(NAMESPACE)
+        yield running
+
+
+def skip_where_no_nodes_can_be_made():
     lacking = [*controlplane.missing(), *nodes.missing()]
     if lacking:
         pytest.skip(f"{', '.join(lacking)}: not there; `make node-tools` builds or names them")
@@ -25,22 +32,17 @@ def lab(tmp_path_factory):
         pytest.skip("nodes need root and `unshare`")
     if not CRDS.is_dir():
         pytest.skip("the CRDs of KubeRay are neither beside the repository nor at MASTERS_CRDS")
-    folder = tmp_path_factory.mktemp("lab")
-    with labs.running(folder, charts.vendored(folder / "charts")) as running:
-        running.prepare(NAMESPACE)
-        yield running
 
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory):
     """The run directory of an undisturbed `masters run` on this machine."""
     folder = tmp_path_factory.mktemp("reference")
-    recipe = write_recipe(folder / "small.yaml", storage=str(folder), labels=False)
-    masters("run", recipe, PYTHONPATH=str(ROOT))
+    masters("run", write_recipe(folder / "small.yaml", cut, storage=folder, models=ROOT), PYTHONPATH=str(ROOT))
     return folder / "small"
 
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory):
     """The same for the cluster: stages go to their groups by label."""
-    return write_recipe(tmp_path_factory.mktemp("recipe") / "small.yaml", storage="/runs", labels=True)
+    return write_recipe(tmp_path_factory.mktemp("recipe") / "small.yaml", cut, labels=True)

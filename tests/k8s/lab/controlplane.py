@@ -17,7 +17,7 @@ import yaml
 from tests.k8s.tools import find
 
 ADDRESS = "10.250.0.1"
-BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubectl", "helm")
+BINARIES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "ray-operator", "kubectl", "helm")
 NODE_NAMES = ("cpu-1", "spot-1")
 _USERS = {
     "admin": ("admin", "system:masters"),
@@ -38,17 +38,28 @@ def missing() -> list[str]:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Commands against a control plane."""
+    """Commands against a cluster.
+
+    Attributes:
+        folder: for files of the tests, home of their commands.
+        kubeconfig: of the administrator.
+        namespace: the network namespace of a control plane that the tests have started; "" for somebody's cluster.
+    """
 
     folder: Path
-    namespace: str
+    kubeconfig: Path
+    namespace: str = ""
+
+    def inside(self, command: Sequence[str]) -> list[str]:
+        """The command as it reaches the API server."""
+        return _inside(self.namespace, command) if self.namespace else list(command)
 
     def run(self, tool: str, *arguments: object, stdin: str | None = None) -> str:
         """What kubectl or helm prints. Raises CommandError."""
         binary = find(tool)
         assert binary is not None
-        environment = {**os.environ, "KUBECONFIG": str(self.folder / "admin.kubeconfig"), "HOME": str(self.folder)}
-        command = _inside(self.namespace, [str(binary), *map(str, arguments)])
+        environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig), "HOME": str(self.folder)}
+        command = self.inside([str(binary), *map(str, arguments)])
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
             raise CommandError(done.stderr + done.stdout)
@@ -71,6 +82,12 @@ class Cluster:
         self.kubectl("apply", "--server-side", "--filename", "-", stdin=yaml.safe_dump_all(objects))
 
 
+def given(folder: Path) -> Cluster | None:
+    """The cluster of the kubeconfig that MASTERS_TEST_KUBECONFIG names, with KubeRay's operator at work in it."""
+    kubeconfig = os.environ.get("MASTERS_TEST_KUBECONFIG")
+    return Cluster(folder, Path(kubeconfig)) if kubeconfig else None
+
+
 @contextmanager
 def control_plane(folder: Path, *, kubelets: bool = False) -> Iterator[Cluster]:
     """A control plane that keeps its data in `folder`. Without kubelets nothing may miss the heartbeats of nodes."""
@@ -78,9 +95,9 @@ def control_plane(folder: Path, *, kubelets: bool = False) -> Iterator[Cluster]:
     with ExitStack() as stack:
         stack.enter_context(_network(namespace))
         _certificates(folder)
-        cluster = Cluster(folder, namespace)
+        cluster = Cluster(folder, folder / "admin.kubeconfig", namespace)
         for name, command in _commands(folder, kubelets).items():
-            stack.enter_context(_running(name, _inside(namespace, command), folder))
+            stack.enter_context(running(cluster, name, command))
             if name == "apiserver":
                 until(lambda: cluster.kubectl("get", "--raw", "/readyz"), 120)
         until(lambda: cluster.kubectl("get", "serviceaccount", "default"), 60)
@@ -112,9 +129,11 @@ def _network(namespace: str) -> Iterator[None]:
 
 
 @contextmanager
-def _running(name: str, command: Sequence[str], folder: Path) -> Iterator[None]:
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)  # `ip netns exec` becomes the command itself
+def running(cluster: Cluster, name: str, command: Sequence[str], **environment: str) -> Iterator[None]:
+    """A process beside the API server, for the time of the block."""
+    with (cluster.folder / f"{name}.log").open("w") as log:
+        line = cluster.inside(command)  # `ip netns exec` becomes the command itself
+        process = subprocess.Popen(line, stdout=log, stderr=log, env={**os.environ, **environment})
     try:
         yield
     finally:

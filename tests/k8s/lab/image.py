@@ -46,13 +46,17 @@ def write_images(folder: Path) -> list[Path]:
 
 
 def base_spec() -> dict:
-    """containerd's default for a container, with our mounts and its own limits of open files."""
+    """containerd's default for a container, with our mounts, the tiny models where docker/Dockerfile puts them, and its
+    own limits of open files.
+    """
     ctr = find("ctr")
     assert ctr is not None
     spec = json.loads(subprocess.run([ctr, "oci", "spec"], check=True, capture_output=True, text=True).stdout)
     spec["process"].pop("rlimits", None)
+    places = {place: place for place in mounted()} | {"/opt/masters/models": str(ROOT / "models")}
     spec["mounts"] += [
-        {"destination": place, "source": place, "type": "bind", "options": ["rbind", "ro"]} for place in mounted()
+        {"destination": there, "source": here, "type": "bind", "options": ["rbind", "ro"]}
+        for there, here in places.items()
     ]
     return spec
 

@@ -37,8 +37,9 @@ while :; do sleep 1; done
 
 
 def missing() -> list[str]:
-    """Binaries that are not there."""
-    return [name for name in BINARIES if find(name) is None]
+    """Binaries that are not there, and control groups of another version."""
+    lacking = [name for name in BINARIES if find(name) is None]
+    return lacking if (_CGROUPS / "pids").is_dir() else [*lacking, "control groups of version 1"]
 
 
 @dataclass
@@ -255,7 +256,7 @@ def nodes(cluster: Cluster, folder: Path) -> Iterator[Nodes]:
 
 def _start_services(cluster: Cluster, found: Nodes) -> None:
     """kube-proxy for the API server and DNS, CoreDNS on the nodes' own address behind a Service without pods."""
-    config = cluster.folder / "admin.kubeconfig"
+    config = cluster.kubeconfig
     (found.folder / "Corefile").write_text(_COREFILE.format(address=ADDRESS, config=config))
     found.spawn("coredns", [_tool("coredns"), "-conf", found.folder / "Corefile"])
     found.spawn(
