@@ -89,7 +89,8 @@ def _connect(address: str, name: str, token: str | None) -> Access:
     """A client; without a token of ours Ray looks for its own: RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, ~/.ray/auth_token."""
     from ray.job_submission import JobSubmissionClient
 
-    for module in ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk"):
+    sdk = "ray.dashboard.modules"
+    for module in (f"{sdk}.dashboard_sdk", f"{sdk}.job.sdk", "ray._private.runtime_env.packaging"):
         logging.getLogger(module).setLevel(logging.WARNING)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     client = JobSubmissionClient(address, headers=dict(headers))
