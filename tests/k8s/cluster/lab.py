@@ -137,9 +137,9 @@ def running(folder: Path) -> Iterator[Lab]:
 def _main(folder: str) -> None:
     with running(Path(folder)) as lab:
         lab.prepare("masters")
-        print("export KUBECONFIG=", lab.cluster.kubeconfig, " MASTERS_TEST_KUBECONFIG=", lab.cluster.kubeconfig, sep="")
-        print("export MASTERS_TEST_RUNS=", lab.runs, sep="")
-        print("commands reach it behind: ", *lab.cluster.inside([]), flush=True)
+        kubeconfig = lab.cluster.kubeconfig
+        print(f"export KUBECONFIG={kubeconfig} MASTERS_TEST_KUBECONFIG={kubeconfig} MASTERS_TEST_RUNS={lab.runs}")
+        print(f"commands reach it behind: {' '.join(lab.cluster.inside([]))}", flush=True)
         sys.stdin.read()
 
 
