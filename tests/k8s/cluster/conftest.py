@@ -2,13 +2,14 @@
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.k8s.cluster import lab as labs
 from tests.k8s.cluster.recipes import cut, write_recipe
 from tests.k8s.cluster.steps import NAMESPACE
-from tests.k8s.lab import controlplane, nodes
+from tests.k8s.lab import controlplane, image, nodes
 from tests.k8s.render.strict import CRDS
 from tests.k8s.tools import ROOT
 from tests.stages.conftest import masters
@@ -28,6 +29,8 @@ def skip_where_no_nodes_can_be_made():
     lacking = [*controlplane.missing(), *nodes.missing()]
     if lacking:
         pytest.skip(f"{', '.join(lacking)}: not there; `make node-tools` builds or names them")
+    if any(Path(place).is_relative_to("/tmp") for place in image.mounted()):
+        pytest.skip("pods have a /tmp of their own, and would not see this repository below it: clone it elsewhere")
     if os.geteuid() or shutil.which("unshare") is None:
         pytest.skip("nodes need root and `unshare`")
     if not CRDS.is_dir():
