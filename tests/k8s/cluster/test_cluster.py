@@ -105,7 +105,8 @@ def test_a_spot_worker_that_gets_sigterm_drains_and_nothing_is_lost(lab, recipe,
     process = submit(lab, recipe, "drained")
     wait(lambda: shards(lab, "drained"), 300, "no shard")
     pod = next(pod for pod in lab.pods(NAMESPACE, "generate") if ready(pod))["metadata"]["name"]
-    log = lab.laptop("kubectl", "logs", "-f", "-n", NAMESPACE, pod)
+    log = lab.laptop("kubectl", "logs", "-f", "-n", NAMESPACE, "-c", "ray-worker", pod)
+    assert log.stdout.readline()  # it is being read before the pod goes, and its log with it
     lab.cluster.kubectl("delete", "pod", pod, "--namespace", NAMESPACE)
     said = finish(log, 60)
     assert "received SIGTERM. Draining" in said
