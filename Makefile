@@ -25,7 +25,7 @@ $(READY): $(LOCKS) pyproject.toml
 demo: $(READY) ## the whole pipeline on tiny models: prepare, mask, generate, score, train, evaluate, report
 	@$(BIN)/masters run recipes/tiny.yaml
 
-demo-seeds: $(READY) ## three students from other seeds, with controls (more than an hour; not part of CI)
+demo-seeds: $(READY) ## three students from other seeds, with controls (an hour; not part of CI)
 	@$(BIN)/python perf/demo_seeds.py
 
 perf: $(READY) ## side-by-side measurements on this machine, as ratios

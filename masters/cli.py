@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,20 +177,20 @@ def run_recipe(
         finally:
             disconnect()
 
-    local = run_directory(config).local_path
-    if verbose or local is None:
-        go(Screen())
-        return
-    log = Path(local) / "logs" / time.strftime("%Y%m%d-%H%M%S.log")
+    local = None if verbose else run_directory(config).local_path
+    log = Path(local) / "logs" / time.strftime("%Y%m%d-%H%M%S.log") if local else None
     try:
-        with quiet(log) as screen:
+        with quiet(log) if log else nullcontext(Screen()) as screen:
             go(screen)
     except KeyboardInterrupt:
         typer.echo(f"\ninterrupted; what is finished is kept. Continue: masters run {recipe}", err=True)
         raise typer.Exit(130) from None
     except ValueError:
         raise
-    except Exception as error:  # noqa: BLE001  whatever a library raises: the line that matters, then the end of the log
+    except Exception as error:
+        if log is None:
+            raise
+        # Whatever a library raises: the line that matters, then the end of the log.
         typer.echo(f"error    {_in_one_line(error)}\n\n{tail(log)}\n(the end of {log})", err=True)
         raise typer.Exit(1) from None
 

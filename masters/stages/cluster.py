@@ -1,25 +1,33 @@
 """The Ray cluster that stages run on: the one that RAY_ADDRESS names, or one on this machine that ends with the driver."""
 
 import os
+import signal
 import sys
+from types import FrameType
 from typing import Any
 
 from masters.config.resources import TaskResources
 
 
 def connect() -> None:
-    """Connect once."""
+    """Connect once. From then on SIGTERM interrupts the driver like Ctrl-C: Ray's handler would end it without a word."""
     import ray
 
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    ray.init(log_to_driver=True)
+    # Without an address Ray would join any cluster that it finds on this machine, and end with it.
+    ray.init(address=os.environ.get("RAY_ADDRESS") or "local", log_to_driver=True)
+    signal.signal(signal.SIGTERM, _interrupt)
     from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def disconnect() -> None:

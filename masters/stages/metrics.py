@@ -4,11 +4,15 @@ Counters are kept by the actors that do the work, gauges by the driver; they cos
 """
 
 import functools
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from masters.reporting.progress import Tracker
 
 COUNTERS = {
     "masters_rows": ("Rows of finished shards: done, rejected, or null (a verdict, among the done).", ("stage", "outcome")),
@@ -20,6 +24,8 @@ GAUGES = {
     "masters_stage_rows": ("Rows, questions or steps of the stage that runs, by state: done or wanted.", ("stage", "state")),
     "masters_train_loss": ("Terms of the last training step, as in train/metrics.jsonl.", ("term",)),
 }  # fmt: skip
+
+_AGAIN = 5.0  # seconds
 
 
 def count_shard(stage: str, author: str, table: pa.Table, rejected: int) -> None:
@@ -44,17 +50,34 @@ def count_lost_attempt(stage: str) -> None:
     _metric("masters_lost_attempts").inc(1, {"stage": stage})
 
 
-def show_progress(stage: str, done: int, wanted: int) -> None:
-    """Where the stage stands, on the driver."""
-    for state, value in (("done", done), ("wanted", wanted)):
-        _metric("masters_stage_rows").set(value, {"stage": stage, "state": state})
+@contextmanager
+def showing(stage: str, tracker: Tracker) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Where the stage stands, on the driver, until the block ends: set again and again, since Ray forgets a gauge after 20 s.
 
+    Gives a function that takes what a training step found.
+    """
+    terms: dict[str, float] = {}
+    ended = threading.Event()
 
-def show_step(row: Mapping[str, Any]) -> None:
-    """What a training step found, on the driver."""
-    for name, value in row.items():
-        if name.startswith("loss_"):
-            _metric("masters_train_loss").set(value, {"term": name.removeprefix("loss_")})
+    def show() -> None:
+        for state, value in (("done", tracker.done), ("wanted", tracker.total)):
+            _metric("masters_stage_rows").set(value, {"stage": stage, "state": state})
+        for term, value in terms.copy().items():
+            _metric("masters_train_loss").set(value, {"term": term})
+
+    def show_again() -> None:
+        while not ended.wait(_AGAIN):
+            show()
+
+    show()
+    thread = threading.Thread(target=show_again, daemon=True)
+    thread.start()
+    try:
+        yield lambda row: terms.update({n.removeprefix("loss_"): v for n, v in row.items() if n.startswith("loss_")})
+    finally:
+        ended.set()
+        thread.join()
+        show()
 
 
 @functools.cache

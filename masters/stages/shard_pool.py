@@ -161,10 +161,10 @@ def _run_pool(
         **options,
     )
     receipts = []
-    for receipt in dataset.iter_rows():
-        receipts.append(receipt)
-        tracker.advance(receipt["rows"], receipt["author"])
-        metrics.show_progress(jobs[0].task.stage, tracker.done, tracker.total)
+    with metrics.showing(jobs[0].task.stage, tracker):
+        for receipt in dataset.iter_rows():
+            receipts.append(receipt)
+            tracker.advance(receipt["rows"], receipt["author"])
     return receipts
 
 

@@ -1,5 +1,6 @@
 """train: the gang. Ray Train keeps it together and brings it back from its last checkpoint; DeepSpeed ZeRO-3 computes."""
 
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,19 +64,40 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
                 checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
             ),
         )
-        trainer.fit()
+        fit(trainer)
     return _summary(run, len(planned))
 
 
 STAGE = Stage("train", ("prepare", "mask", "generate", "score"), ("train",), parts, execute)
 
 
+def fit(trainer: Any) -> None:
+    """Train. Ray Train takes Ctrl-C over, for good, and would end the driver with status 0.
+
+    Raises:
+        KeyboardInterrupt: where training was interrupted.
+    """
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit()
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, on_interrupt)
+
+
 @contextmanager
 def _progress_queue(screen: Screen, tracker: Tracker) -> Iterator[Any]:
-    """A function that workers call; what it is told is shown here, on the driver, while the gang runs."""
-    from ray.util.queue import Queue
+    """A function that workers call; what it is told is shown here, on the driver, while the gang runs.
 
-    queue = Queue(actor_options={"num_cpus": 0})
+    The queue lives where the driver does: on a spot node it would keep that node, or go with it.
+    """
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
     def show() -> None:
         while (item := queue.get()) != _END:
@@ -83,17 +105,17 @@ def _progress_queue(screen: Screen, tracker: Tracker) -> Iterator[Any]:
             if not row:
                 screen.line("train", f"continues behind step {done}")
             tracker.advance(done - tracker.done, words)
-            metrics.show_progress("train", done, tracker.total)
-            metrics.show_step(row)
+            show_terms(row)
 
-    thread = threading.Thread(target=show, daemon=True)
-    thread.start()
-    try:
-        yield lambda done, words, row: queue.put((done, words, row))
-    finally:
-        queue.put(_END)
-        thread.join()
-        queue.shutdown(force=True)
+    with metrics.showing("train", tracker) as show_terms:
+        thread = threading.Thread(target=show, daemon=True)
+        thread.start()
+        try:
+            yield lambda done, words, row: queue.put((done, words, row))
+        finally:
+            queue.put(_END)
+            thread.join()
+            queue.shutdown(force=True)
 
 
 def _summary(run: Storage, steps: int) -> tuple[dict[str, Any], str]:

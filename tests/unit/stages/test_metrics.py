@@ -1,8 +1,11 @@
 """What is counted for which shard; Ray's own metric objects are replaced by ones that remember."""
 
+import time
+
 import pyarrow as pa
 import pytest
 
+from masters.reporting.progress import Tracker
 from masters.stages import metrics
 
 
@@ -45,13 +48,24 @@ def test_an_empty_shard_counts_nothing(calls):
     assert calls == []
 
 
-def test_progress_and_the_terms_of_a_step(calls):
-    metrics.show_progress("train", 3, 9)
-    metrics.show_step({"step": 3, "loss_kl": 0.5, "lr": 1e-6, "loss_policy": -0.25})
-    assert calls == [
+def test_progress_and_the_terms_of_a_step_are_set_again_and_again(calls, monkeypatch):
+    monkeypatch.setattr(metrics, "_AGAIN", 0.01)
+    tracker = Tracker(9, "steps", 0, lambda _: None)
+    with metrics.showing("train", tracker) as show_terms:
+        tracker.advance(3)
+        show_terms({"step": 3, "loss_kl": 0.5, "lr": 1e-6, "loss_policy": -0.25})
+        deadline = time.monotonic() + 10
+        while calls.count(("masters_stage_rows", 3, "train", "done")) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert calls[0] == ("masters_stage_rows", 0, "train", "done")
+    assert calls.count(("masters_stage_rows", 3, "train", "done")) > 3
+    assert calls[-4:] == [
         ("masters_stage_rows", 3, "train", "done"), ("masters_stage_rows", 9, "train", "wanted"),
         ("masters_train_loss", 0.5, "kl"), ("masters_train_loss", -0.25, "policy"),
     ]  # fmt: skip
+    count = len(calls)
+    time.sleep(0.05)
+    assert len(calls) == count
 
 
 def test_a_shard_that_was_begun_by_a_dead_actor_is_a_lost_attempt(calls, tmp_path):
