@@ -60,8 +60,8 @@ def showing(stage: str, tracker: Tracker) -> Iterator[Callable[[Mapping[str, Any
     ended = threading.Event()
 
     def show() -> None:
-        for state, value in (("done", tracker.done), ("wanted", tracker.total)):
-            _metric("masters_stage_rows").set(value, {"stage": stage, "state": state})
+        for state, rows in (("done", tracker.done), ("wanted", tracker.total)):
+            _metric("masters_stage_rows").set(rows, {"stage": stage, "state": state})
         for term, value in terms.copy().items():
             _metric("masters_train_loss").set(value, {"term": term})
 
