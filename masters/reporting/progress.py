@@ -14,7 +14,10 @@ _NAME_WIDTH = 9
 
 
 class Tracker:
-    """Counts what is done of a stage. The rate is over the time since the first item, so that start-up does not dilute it."""
+    """Counts what is done of a stage; a total of 0 is one that nobody knows.
+
+    The rate is over the time since the first item, so that start-up does not dilute it.
+    """
 
     def __init__(self, total: int, unit: str, done: int, show: Callable[["Tracker"], None]):
         self.total, self.unit, self.done, self.note = total, unit, done, ""
@@ -36,13 +39,12 @@ class Tracker:
         return (self.done - self._first_done) / passed if passed > 1 else 0.0
 
     def __str__(self) -> str:
-        parts = [f"{self.done:,}/{self.total:,} {self.unit}".replace(",", " ")]
+        counted = f"{self.done:,}/{self.total:,}" if self.total else f"{self.done:,}"
+        parts = [f"{counted} {self.unit}".replace(",", " ")]
         if self.rate:
-            left = max(0, self.total - self.done) / self.rate
-            parts += [
-                f"{self.rate:,.1f}/s" if self.rate < 10 else f"{self.rate:,.0f}/s",
-                f"ETA {clock(left)}",
-            ]
+            parts.append(f"{self.rate:,.1f}/s" if self.rate < 10 else f"{self.rate:,.0f}/s")
+        if self.rate and self.total:
+            parts.append(f"ETA {clock(max(0, self.total - self.done) / self.rate)}")
         return "  ".join([*parts, self.note] if self.note else parts)
 
 
@@ -81,7 +83,7 @@ class Screen:
             TextColumn("{task.fields[words]}"),
         )
         with Progress(*columns, console=self._console, transient=True) as bar:
-            task = bar.add_task("", total=max(1, total), completed=done, words="starting")
+            task = bar.add_task("", total=total or None, completed=done, words="starting")
             yield Tracker(total, unit, done, lambda t: bar.update(task, completed=t.done, words=escape(str(t))))
 
     def _line_a_minute(self, stage: str) -> Callable[[Tracker], None]:

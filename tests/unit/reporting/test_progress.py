@@ -41,6 +41,14 @@ def test_the_rate_leaves_out_start_up_and_what_was_done_before(time):
     assert str(tracker).startswith("610/1 000 questions")
 
 
+def test_an_unknown_total_is_not_shown_and_gives_no_time_left(time):
+    with Screen(io.StringIO()).track("prepare", 0, "rows") as tracker:
+        tracker.advance(100)
+        time.now += 300
+        tracker.advance(38_300)
+    assert str(tracker) == "38 400 rows  128/s"
+
+
 def test_a_stage_leaves_one_line():
     stream = io.StringIO()
     Screen(stream).line("prepare", "3 rows [kept]", 65.4)
