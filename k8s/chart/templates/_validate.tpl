@@ -129,13 +129,14 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- $_ := set $maps (printf "workerGroups.%s.env" $name) ($group.env | default dict) }}
 {{- end }}
 {{- $ours := list "HOME" "HF_HOME" "RAY_USAGE_STATS_ENABLED" "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" "RAY_REDIS_ADDRESS" "RAY_ADDRESS" -}}
+{{- /* KubeRay sets these only where they are absent: RAY_AUTH_MODE: disabled would open the job API to everybody. */ -}}
+{{- $ours = concat $ours (list "RAY_AUTH_MODE" "RAY_AUTH_TOKEN" "RAY_AUTH_TOKEN_PATH" "RAY_ENABLE_K8S_TOKEN_AUTH") -}}
 {{- range $path, $env := $maps }}
 {{- range $name, $_ := $env }}
-{{- if regexMatch "(?i)(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|API_?KEY|ACCESS_KEY)($|_)" $name }}
-- {{ $path }}.{{ $name }} looks like a secret; a literal is shown to everybody who reads the pod: use secretEnv
-{{- end }}
 {{- if has $name $ours }}
 - {{ $path }}.{{ $name }} is set by the chart or the operator
+{{- else if regexMatch "(?i)(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|API_?KEY|ACCESS_KEY)($|_)" $name }}
+- {{ $path }}.{{ $name }} looks like a secret; a literal is shown to everybody who reads the pod: use secretEnv
 {{- end }}
 {{- if hasKey $.Values.secretEnv $name }}
 - {{ $path }}.{{ $name }} stands in secretEnv too
@@ -143,7 +144,7 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- end }}
 {{- end }}
 {{- range $name, $_ := .Values.secretEnv }}
-{{- if or (has $name $ours) (has $name (list "RAY_AUTH_TOKEN" "REDIS_PASSWORD")) }}
+{{- if or (has $name $ours) (eq $name "REDIS_PASSWORD") }}
 - secretEnv.{{ $name }} is set by the chart or the operator
 {{- end }}
 {{- end }}
