@@ -12,10 +12,10 @@ from torch import Tensor
 def log_probabilities(hidden_TH: Tensor, head_VH: Tensor, vocabulary: int) -> Tensor:
     """log softmax of the head's first `vocabulary` rows: [T, V], fp32 or float64.
 
-    Heads of one family differ in their padding; rows past the common true vocabulary are cut off, never filled up.
+    Heads of one family differ in their padding; rows past the common true vocabulary are cut off, never filled up. Logits in
+    bf16 would be rounded by up to 0.1: enough to turn the ranking of a group around.
     """
-    logits_TV = hidden_TH @ head_VH[:vocabulary].T
-    return torch.log_softmax(logits_TV.to(_wide(logits_TV.dtype)), dim=-1)
+    return torch.log_softmax(_wide(hidden_TH) @ _wide(head_VH[:vocabulary]).T, dim=-1)
 
 
 def jsd(student_TV: Tensor, teacher_TV: Tensor) -> Tensor:
@@ -45,5 +45,5 @@ def _kl(p_TV: Tensor, q_TV: Tensor) -> Tensor:
     return (p_TV.exp() * (p_TV - q_TV)).sum(-1)
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

@@ -11,6 +11,7 @@ from typing import Any
 
 DEATHS_BEFORE_BISECTION = 3
 DEATHS_ALONE = 5
+MOST_EXCLUDED = 8
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,16 @@ class Trial:
         """The engine raised in the attempt under way.
 
         Raises:
-            ValueError: where rows fail only together, so that no row is to blame.
+            ValueError: where rows fail only together, or so many fail alone that no row is to blame.
         """
         if not self.is_probe and self.bisected:
             raise ValueError(
                 f"rows fail together and not alone ({reason}); lower generate.shard_size or resources.engine.max_num_seqs"
+            )
+        if len(self.running) == 1 and len(self.excluded) == MOST_EXCLUDED:
+            raise ValueError(
+                f"more than {MOST_EXCLUDED} rows of one shard fail, the last with {reason}: look for the cause in the model "
+                "or the engine, not in the rows"
             )
         return self._narrow(reason)
 

@@ -66,7 +66,7 @@ class MaskedEngine:
         gpus: tensor parallel size; 0 runs on CPU.
         images_per_prompt: most images in a prompt.
         thresholds: local thresholds file; None for a model that is never masked.
-        ratio: mask ratio to start with, as written in level names.
+        ratio: mask ratio to start with, as written in level names; of no meaning without thresholds.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class MaskedEngine:
             disable_log_stats=True,
             **options,
         )
-        self._masked, self.ratio = thresholds is not None, ratio
+        self._masked = thresholds is not None
+        self.ratio = ratio if self._masked else UNMASKED
 
     def switch(self, ratio: str) -> None:
         """Mask at another ratio, in place. No request may be in flight."""

@@ -54,7 +54,7 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     predictions = {job.shards[0].author: _merge(run, job.shards) for job in jobs}
     scores = {name: _score(samples, table, predictions[BASELINE]) for name, table in predictions.items()}
     for name, spec in specs.items():
-        scores[name]["parameters"] = _parameters(spec, run)
+        scores[name]["parameters"] = _parameters(spec, config, run)
         run.write_table(f"evaluation/{name}/predictions.parquet", predictions[name])
         run.write_json(f"evaluation/{name}/scores.json", scores[name])
     run.delete(_PARTS)
@@ -131,15 +131,16 @@ def _score(samples: Sequence[dict[str, Any]], predictions: pa.Table, baseline: p
     }
 
 
-def _parameters(spec: EngineSpec, run: Storage) -> int:
-    """Counted where the weights are."""
+def _parameters(spec: EngineSpec, config: RunConfig, run: Storage) -> int:
+    """Counted on a node of the pool: the weights may be large, and they are there already."""
     import ray
 
-    from masters.stages.cluster import connect
+    from masters.stages.cluster import connect, remote_options
 
     connect()
-    return ray.get(ray.remote(num_cpus=0)(_count).remote(spec, run))
+    return ray.get(ray.remote(**remote_options(config.resources.evaluate))(_count).remote(spec, run))
 
 
 def _count(spec: EngineSpec, run: Storage) -> int:
-    return parameter_count(spec.folder(run))
+    with spec.folder(run) as folder:
+        return parameter_count(folder)

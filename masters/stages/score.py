@@ -27,7 +27,7 @@ def parts(config: RunConfig) -> dict[str, Any]:
     """What the verdicts depend on."""
     judged_by_rule = isinstance(config.score.judge, RuleJudgeConfig)
     return {
-        "score": config.score.model_dump(mode="json"),
+        "score": config.score.model_dump(mode="json", exclude=None if judged_by_rule else {"numeric_tolerance"}),
         "engine": {} if judged_by_rule else config.engine.model_dump(mode="json"),
     }
 

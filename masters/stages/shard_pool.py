@@ -10,8 +10,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
@@ -62,15 +63,17 @@ class EngineSpec:
         resources, token = config.resources.engine, config.hub_token_env
         return cls(model, config.engine, resources, token, images_per_prompt, thresholds, stored)
 
-    def folder(self, run: Storage) -> Path:
-        """The model's folder on this machine, fetched where it is not here."""
+    @contextmanager
+    def folder(self, run: Storage) -> Iterator[Path]:
+        """The model's folder on this machine; one that was fetched from the run directory is deleted after the block."""
         if self.stored is None:
-            return resolve(self.model.path, self.token_env)
-        if run.local_path is not None:
-            return Path(run.local_path) / self.stored
-        local = tempfile.mkdtemp(prefix="masters-model-")
-        run.download(self.stored, local)
-        return Path(local)
+            yield resolve(self.model.path, self.token_env)
+        elif run.local_path is not None:
+            yield Path(run.local_path) / self.stored
+        else:
+            with tempfile.TemporaryDirectory(prefix="masters-model-") as local:
+                run.download(self.stored, local)
+                yield Path(local)
 
 
 class ShardTask(Protocol):
@@ -173,24 +176,28 @@ class ShardWorker:
 
     def __init__(self, tasks: Sequence[ShardTask], specs: Sequence[EngineSpec | None], run: Storage):
         self._tasks, self._specs, self._run = tasks, specs, run
-        self._task, self._spec = tasks[0], specs[0]
-        self._engine, self._chat = _start_engine(self._spec, run)
+        self._task, self._spec = tasks[0], None
+        self._engine, self._chat = None, None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Receipts of the shards in a batch."""
         receipts = []
         for row in batch.to_pylist():
-            self._take_job(row.pop("job"))
-            receipts.append(self._finish(Shard(**row)))
+            number = row.pop("job")
+            shard = Shard(**row)
+            self._take_job(number, shard.ratio)
+            receipts.append(self._finish(shard))
         return pa.Table.from_pylist(receipts)
 
-    def _take_job(self, number: int) -> None:
+    def _take_job(self, number: int, ratio: str) -> None:
+        """The engine of a job is started with its first shard: a job whose shards are all done loads no model."""
         self._task = self._tasks[number]
         if self._specs[number] != self._spec:
+            if self._engine is not None:
+                metrics.count_switch(self._task.stage)
+                self._engine.close()
             self._spec = self._specs[number]
-            metrics.count_switch(self._task.stage)
-            self._engine.close()
-            self._engine, self._chat = _start_engine(self._spec, self._run)
+            self._engine, self._chat = _start_engine(self._spec, self._run, ratio)
 
     def _finish(self, shard: Shard) -> dict[str, Any]:
         """Compute a shard and commit it; on an exception record it and end the process, which Ray replaces."""
@@ -205,9 +212,12 @@ class ShardWorker:
             self._run.write_json(record, trial.to_json())
             try:
                 table = self._attempt(shard, [rows[number] for number in trial.running])
+            except OSError:  # storage or the machine: no row is to blame
+                self._run.write_json(record, replace(trial, running=()).to_json())
+                raise
             except Exception as error:  # noqa: BLE001  whatever the engine raises is recorded before the process ends
                 traceback.print_exc()
-                self._run.write_json(record, trial.failed(f"{type(error).__name__}: {error}").to_json())
+                self._blame(trial, record, f"{type(error).__name__}: {error}")
                 sys.stderr.flush()
                 os._exit(1)  # an engine that raised is in an unknown state; Ray starts another and hands it the shard
             probed, trial = trial.is_probe, trial.passed()
@@ -222,6 +232,14 @@ class ShardWorker:
             "rejected": len(trial.excluded),
             "seconds": time.monotonic() - began,
         }
+
+    def _blame(self, trial: Trial, record: str, reason: str) -> None:
+        """Record that the engine raised. Raises ValueError where no row is to blame; then nothing is held against any."""
+        try:
+            self._run.write_json(record, trial.failed(reason).to_json())
+        except ValueError:
+            self._run.delete(record)
+            raise
 
     def _attempt(self, shard: Shard, rows: Sequence[dict[str, Any]]) -> pa.Table:
         if self._engine is not None:
@@ -248,26 +266,27 @@ class ShardWorker:
         self._run.write_table(shard.file(self._task.folder), table)
 
 
-def _start_engine(spec: EngineSpec | None, run: Storage) -> tuple[Any, Any]:
-    """The engine and the chat processor of a model, in this process."""
+def _start_engine(spec: EngineSpec | None, run: Storage, ratio: str) -> tuple[Any, Any]:
+    """The engine, masked at a ratio where it has thresholds, and the chat processor of a model, in this process."""
     if spec is None:
         return None, None
     from masters.engines.masked_vllm import MaskedEngine
     from masters.models.chat import ChatProcessor
     from masters.models.folder import family_of
 
-    folder = spec.folder(run)
     thresholds = None
     if spec.thresholds is not None:
         with tempfile.NamedTemporaryFile("wb", suffix=".json", delete=False) as local:
             local.write(run.read(spec.thresholds))
         thresholds = Path(local.name)
-    engine = MaskedEngine(
-        folder,
-        spec.config,
-        spec.resources,
-        gpus=spec.model.gpus_per_engine,
-        images_per_prompt=spec.images_per_prompt,
-        thresholds=thresholds,
-    )
-    return engine, ChatProcessor(folder, family_of(folder))
+    with spec.folder(run) as folder:
+        engine = MaskedEngine(
+            folder,
+            spec.config,
+            spec.resources,
+            gpus=spec.model.gpus_per_engine,
+            images_per_prompt=spec.images_per_prompt,
+            thresholds=thresholds,
+            ratio=ratio,
+        )
+        return engine, ChatProcessor(folder, family_of(folder))

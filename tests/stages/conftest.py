@@ -20,13 +20,17 @@ MASTERS = Path(sys.executable).with_name("masters")
 
 @dataclass(frozen=True)
 class Finished:
-    """A recipe, its run directory, what the command printed, how long it took, and the metrics that were scraped meanwhile."""
+    """A recipe, its run directory, what the command printed, how long it took, and the metrics that were scraped meanwhile.
+
+    `secret` was the hub's token in the environment of the run.
+    """
 
     recipe: Path
     run: Storage
     printed: str
     seconds: float
     metrics: Samples
+    secret: str
 
 
 def masters(*arguments, check=True, seconds=570, **variables):
@@ -53,11 +57,12 @@ def environment():
 def finished(tmp_path_factory, trained):
     folder = tmp_path_factory.mktemp("small")
     recipe = write_recipe(folder, *trained, folder / "runs")
-    began = time.monotonic()
+    began, secret = time.monotonic(), "hf_canary0123456789"
     ray = Path(tempfile.mkdtemp(prefix="mr", dir="/tmp"))  # sockets lie below it: pytest's own folders are too deep
     try:
         with scraping(ray) as metrics:
-            done = masters("run", recipe, RAY_TMPDIR=str(ray))
+            done = masters("run", recipe, RAY_TMPDIR=str(ray), HF_TOKEN=secret)
     finally:
         shutil.rmtree(ray, ignore_errors=True)
-    return Finished(recipe, Storage(str(folder / "runs" / "small")), done.stdout, time.monotonic() - began, metrics)
+    run = Storage(str(folder / "runs" / "small"))
+    return Finished(recipe, run, done.stdout + done.stderr, time.monotonic() - began, metrics, secret)

@@ -247,7 +247,11 @@ def test_an_ordinary_masked_checkpoint_for_those_who_want_one(finished, tmp_path
     assert "thresholds were made for 0.40, 0.20, 0.00" in refused.stderr
 
 
-def test_a_secret_is_in_no_file(finished, monkeypatch):
-    record = json.dumps(finished.run.read_json("run.json"))
-    assert "HF_TOKEN" in record
-    assert read_manifest(finished.run, "prepare").status == "done"
+def test_a_secret_is_in_no_file_and_not_on_the_screen(finished):
+    assert finished.secret not in finished.printed
+    names = finished.run.names()
+    assert {"run.json", "report.html"} <= set(names)
+    assert any(name.startswith("logs/") for name in names)
+    for name in names:
+        assert finished.secret.encode() not in finished.run.read(name), name
+    assert finished.run.read_json("run.json")["recipe"]["hub_token_env"] == "HF_TOKEN"

@@ -77,3 +77,8 @@ def test_rows_that_fail_only_together_are_an_error():
         trial = trial.start(range(4)).passed()
     with pytest.raises(ValueError, match=r"fail together and not alone \(out of memory\); lower"):
         trial.start(range(4)).failed("out of memory")
+
+
+def test_an_engine_that_fails_on_every_row_is_no_rows_fault():
+    with pytest.raises(ValueError, match="more than 8 rows of one shard fail, the last with CUDA error"):
+        run(range(64), poison=set(range(64)))
