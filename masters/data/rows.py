@@ -12,6 +12,8 @@ from typing import Any
 
 from PIL import Image
 
+from masters.data.images import upright_rgb
+
 IMAGE_MARK = "<image>"
 _RESERVED = re.compile(r"<\|\w+\|>")
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?\s*%?$")
@@ -144,12 +146,16 @@ def check_image(image: Any, max_pixels: int) -> CheckedImage:
                     )
                 if max(width, height) > _MAX_ASPECT_RATIO * min(width, height):
                     raise RejectError("image is too long and narrow", f"{width} x {height}")
-                opened.convert("RGB")
+                if opened.mode == "F":
+                    raise RejectError("image has floating-point pixels", "nothing says which value is white")
+                upright_rgb(opened)
     except RejectError:
         raise
-    except (Image.UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Image.UnidentifiedImageError as error:
         raise RejectError("image is of no known format", _shown(image)) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except Image.DecompressionBombError as error:
+        raise RejectError("image is too large", f"{_shown(image)}: {error}") from error
+    except Exception as error:  # PIL's decoders meet corrupt data with errors of any kind
         raise RejectError("image is corrupt", f"{_shown(image)}: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
     return CheckedImage(f"{digest[:2]}/{digest}.{_SUFFIXES.get(kind or '', 'img')}", content)
@@ -163,7 +169,9 @@ def _image_bytes(image: Any) -> bytes:
             with open(image, "rb") as stream:
                 content = stream.read()
         except OSError as error:
-            raise RejectError("image file cannot be read", f"{image}: {error.strerror}") from error
+            raise RejectError("image file cannot be read", f"{os.fspath(image)!r}: {error.strerror}") from error
+        except ValueError as error:  # a NUL byte, or no Unicode
+            raise RejectError("image file cannot be read", f"{os.fspath(image)!r}: {error}") from error
     else:
         raise RejectError("image is neither bytes nor a path", _shown(image))
     if not content:

@@ -9,14 +9,15 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from masters.data.images import upright_rgb
 from masters.data.rows import IMAGE_MARK
 from masters.families import Family
 
 
 def load_image(content: bytes) -> Image.Image:
-    """An encoded image, decoded to RGB."""
+    """An encoded image, decoded as prepare checked it."""
     with Image.open(io.BytesIO(content)) as opened:
-        return opened.convert("RGB")
+        return upright_rgb(opened)
 
 
 def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:

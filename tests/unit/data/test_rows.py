@@ -1,4 +1,7 @@
 import io
+import os
+import struct
+import zlib
 
 import pytest
 from PIL import Image
@@ -10,6 +13,19 @@ def png(width: int = 8, height: int = 8, mode: str = "RGB", kind: str = "PNG") -
     buffer = io.BytesIO()
     Image.new(mode, (width, height), 1).save(buffer, kind)
     return buffer.getvalue()
+
+
+def tiff_of_a_wrong_type() -> bytes:
+    """A tag that should hold a number and says that it holds text: PIL raises TypeError."""
+    content = bytearray(png(kind="TIFF"))
+    content[72] = 2
+    return bytes(content)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A PNG whose header, with its checksum, says another size."""
+    header = b"IHDR" + struct.pack(">II", width, height) + png()[24:29]
+    return png()[:12] + header + struct.pack(">I", zlib.crc32(header)) + png()[33:]
 
 
 GOOD = {"number": 3, "row_id": "r1", "question": "What is it?", "answers": "A cat.", "images": [png()]}
@@ -36,6 +52,8 @@ def test_a_good_row():
         {"images": [png(mode="L")]},
         {"images": [png(mode="P", kind="GIF")]},
         {"images": [png(kind="JPEG")]},
+        {"images": [png(mode="RGBA")]},
+        {"images": [png(mode="I;16")]},
     ],
 )
 def test_other_good_rows(change):
@@ -69,6 +87,7 @@ BROKEN = {
     "image is corrupt": {"images": [png(30, 30)[:60]]},
     "image is of no known format": {"images": [b"this is text"]},
     "image is too large": {"images": [png(40, 40)]},
+    "image has floating-point pixels": {"images": [png(mode="F", kind="TIFF")]},
     "image is too long and narrow": {"images": [png(401, 2)]},
     "number of <image> marks differs from number of images": {"question": "<image> or <image>?"},
     "line is not JSON": {"problem": ("line is not JSON", "Expecting value")},
@@ -80,6 +99,23 @@ def test_a_broken_row_is_rejected_with_its_own_reason(reason):
     with pytest.raises(RejectError) as caught:
         check_row(RawRow(**{**GOOD, **BROKEN[reason]}), "data", 1000)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("a\0b.png", "image file cannot be read"),
+        ("a\ud800b.png", "image file cannot be read"),
+        (os.fsdecode(b"a\xffb.png"), "image file cannot be read"),
+        (tiff_of_a_wrong_type(), "image is corrupt"),
+        (png_that_claims(60_000, 60_000), "image is too large"),
+    ],
+)
+def test_images_that_break_python_or_pil_cost_one_row(image, reason):
+    with pytest.raises(RejectError) as caught:
+        check_row(RawRow(**{**GOOD, "images": [image]}), "data", 1000)
+    assert caught.value.reason == reason
+    caught.value.detail.encode()  # what is written to the rejects
 
 
 def test_rejects_are_found_by_id_or_else_by_number():

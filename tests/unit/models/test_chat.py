@@ -1,9 +1,11 @@
+import io
 import shutil
 
 import pytest
+from PIL import Image
 
 from masters.families.qwen2_5_vl import QWEN2_5_VL
-from masters.models.chat import ChatProcessor, common_vocabulary, messages
+from masters.models.chat import ChatProcessor, common_vocabulary, load_image, messages
 
 
 def sample(**fields):
@@ -42,6 +44,12 @@ def test_messages(fields, expected):
 @pytest.fixture(scope="module")
 def chat(make_model):
     return ChatProcessor(make_model(), QWEN2_5_VL)
+
+
+def test_images_are_loaded_as_prepare_checked_them():
+    buffer = io.BytesIO()
+    Image.new("RGBA", (1, 1), (0, 0, 0, 0)).save(buffer, "PNG")
+    assert load_image(buffer.getvalue()).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_prompt_ends_where_the_model_begins(chat):
