@@ -32,7 +32,7 @@ class RowDefaults(Section):
 
 
 class LlavaSource(RowDefaults):
-    """LLaVA-style JSON or JSONL: `id`, `image` (a path or a list), `conversations`."""
+    """LLaVA-style JSON or JSONL: `id`, `image` or `images` (a path or a list), `conversations`."""
 
     type: Literal["llava"]
     name: Name

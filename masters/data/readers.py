@@ -3,8 +3,10 @@
 A reader of your own is a function that yields `masters.data.rows.RawRow`; name it in the recipe as `module:function`.
 """
 
+import codecs
 import hashlib
 import importlib
+import importlib.util
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -33,22 +35,39 @@ def read_source(source: Source) -> Iterator[RawRow]:
         elif isinstance(source, TableSource):
             yield from _read_table(source)
         else:
-            yield from _custom_reader(source)(**source.options)
+            yield from _read_custom(source)
     except OSError as error:
         raise ValueError(f"{where}: {error.filename or error}: {error.strerror or 'cannot be read'}") from error
 
 
 def fingerprint(source: Source) -> dict[str, Any]:
-    """What a source's rows depend on: its configuration, and its files; where they lie does not matter.
+    """What a source's rows depend on: its configuration, and its files; where `path` lies does not matter.
 
-    Files up to 64 MiB count by their content, larger ones by size and time. Images that rows name are not looked at.
+    Files up to 64 MiB count by their content, larger ones by size and time. Images that rows name are not looked at, but
+    another `image_root` is another source. Of a reader of one's own, its module counts, and files that options name.
     """
-    facts: dict[str, Any] = source.model_dump(mode="json", exclude={"path", "image_root"})
+    facts: dict[str, Any] = source.model_dump(mode="json", exclude={"path"})
     if isinstance(source, LlavaSource | TableSource):
         root = Path(source.path)
         files = sorted(p for p in root.rglob("*") if p.is_file()) if root.is_dir() else [root]
         facts["files"] = [f"{file.relative_to(root)} {_identity(file)}" for file in files if file.exists()]
+    elif isinstance(source, CustomSource):
+        facts["code"] = _code_identity(source.reader.partition(":")[0])
+        facts["files"] = {
+            name: _identity(Path(value))
+            for name, value in source.options.items()
+            if isinstance(value, str) and os.path.isfile(value)
+        }
     return facts
+
+
+def _code_identity(module: str) -> str:
+    """Of the module's file; empty where it is not found here: reading the source will say so."""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return ""
+    return _identity(Path(spec.origin)) if spec and spec.origin and os.path.isfile(spec.origin) else ""
 
 
 def _identity(file: Path) -> str:
@@ -65,6 +84,14 @@ def _read_charts(source: ChartsSource) -> Iterator[RawRow]:
         for row in chart_rows(source.seed, split, images, source.questions_per_image, number):
             yield row
             number += 1
+
+
+def _read_custom(source: CustomSource) -> Iterator[RawRow]:
+    for number, row in enumerate(_custom_reader(source)(**source.options)):
+        if isinstance(row, RawRow):
+            yield row
+        else:
+            yield RawRow(number, problem=("reader yielded something else than a RawRow", type(row).__name__))
 
 
 def _custom_reader(source: CustomSource) -> Callable[..., Iterable[RawRow]]:
@@ -87,16 +114,18 @@ def _read_llava(source: LlavaSource) -> Iterator[RawRow]:
 
 
 def _json_records(path: str) -> Iterator[tuple[int, Any]]:
-    """(line or place from 1, value) of a JSON array or of JSON lines; a line that is no JSON gives a JSONDecodeError."""
+    """(line or place from 1, value) of a JSON array or of JSON lines; a line that is no JSON gives the error."""
     with open(path, "rb") as stream:
+        start = len(codecs.BOM_UTF8) if stream.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8 else 0
+        stream.seek(start)
         first = stream.read(1)
         while first.isspace():
             first = stream.read(1)
-        stream.seek(0)
+        stream.seek(start)
         if first == b"[":
             try:
                 yield from enumerate(json.load(stream), 1)
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}: is not a JSON array: {error}") from error
             return
         for position, line in enumerate(stream, 1):
@@ -107,13 +136,13 @@ def _json_records(path: str) -> Iterator[tuple[int, Any]]:
 def _json_line(line: bytes) -> Any:
     try:
         return json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also integers of too many digits, lists nested too deep
         return error
 
 
 def _llava_turns(record: Any, root: str, source: LlavaSource) -> Iterator[dict[str, Any]]:
     """One row per answer of the conversation; earlier turns become its history."""
-    if isinstance(record, ValueError):
+    if isinstance(record, Exception):
         yield {"problem": ("line is not JSON", str(record))}
         return
     if not isinstance(record, Mapping):
@@ -121,7 +150,7 @@ def _llava_turns(record: Any, root: str, source: LlavaSource) -> Iterator[dict[s
         return
     base = {
         "row_id": record.get("id"),
-        "images": _image_paths(record.get("image"), root),
+        "images": _image_paths(record.get("images") if record.get("image") is None else record["image"], root),
         "split": record.get("split", source.split),
         "answer_type": record.get("answer_type", source.answer_type),
         "question_type": record.get("question_type", ""),
@@ -174,12 +203,7 @@ def _image_paths(value: Any, root: str) -> Any:
 def _read_table(source: TableSource) -> Iterator[RawRow]:
     records = _parquet_records(source.path) if source.type == "parquet" else _datasets_records(source.path)
     for number, record in enumerate(records):
-        missing = [column for column in (source.id, source.question, source.answer) if column not in record]
-        if missing:
-            found = ", ".join(record)
-            raise ValueError(
-                f"prepare.sources[{source.name}]: no column {missing[0]}; found {found}. Name your columns in the recipe."
-            )
+        _check_columns(source, record)
         images = record.get(source.images)
         images = images if isinstance(images, list) else [] if images is None else [images]
         yield RawRow(
@@ -195,6 +219,30 @@ def _read_table(source: TableSource) -> Iterator[RawRow]:
             question_type=record.get("question_type") or "",
             split=record.get("split") or source.split,
         )
+
+
+def _check_columns(source: TableSource, record: Mapping[str, Any]) -> None:
+    """Refuse a table without a column that the recipe names, or with images in a column that it does not name."""
+    where = f"prepare.sources[{source.name}]"
+    optional = [field for field in ("images", "system") if field in source.model_fields_set]
+    for field in ("id", "question", "answer", *optional):
+        column = getattr(source, field)
+        if column not in record:
+            found = ", ".join(record)
+            raise ValueError(f"{where}: no column {column}; found {found}. Name your columns in the recipe.")
+    if source.images in record:
+        return
+    for column, value in record.items():
+        if column not in (source.id, source.question, source.answer, source.system) and _holds_images(value):
+            raise ValueError(
+                f"{where}.images = {source.images}: no such column, but {column} looks like images. "
+                f"Set images: {column}; if the questions are about text only, remove that column."
+            )
+
+
+def _holds_images(value: Any) -> bool:
+    first = value[0] if isinstance(value, list) and value else value
+    return isinstance(first, bytes) or (isinstance(first, Mapping) and {"bytes", "path"} <= first.keys())
 
 
 def _parquet_records(path: str) -> Iterator[dict[str, Any]]:

@@ -75,6 +75,32 @@ def test_records_that_make_no_sense_become_rows_with_a_problem(tmp_path, line, r
     assert bad.problem[0] == reason
 
 
+@pytest.mark.parametrize("line", ["[" * 100_000 + "]" * 100_000, f'{{"id": {"1" * 5_000}}}'])
+def test_lines_that_break_pythons_json_cost_one_row(tmp_path, line):
+    (tmp_path / "d.jsonl").write_text(f"{json.dumps({'id': 0, 'conversations': ONE})}\n{line}")
+    good, bad = read_source(source(type="llava", path=str(tmp_path / "d.jsonl")))
+    assert bad.problem[0] == "line is not JSON"
+    assert good.problem is None
+    (tmp_path / "d.json").write_text(f"[{line}]")
+    with pytest.raises(ValueError, match=r"d\.json: is not a JSON array: "):
+        list(read_source(source(type="llava", path=str(tmp_path / "d.json"))))
+
+
+@pytest.mark.parametrize("text", ["[{}]", "{}\n{}", " \n[{}]"])
+def test_a_byte_order_mark_is_skipped(tmp_path, text):
+    record = json.dumps({"id": 0, "conversations": ONE})
+    (tmp_path / "d.json").write_text(text.replace("{}", record), encoding="utf-8-sig")
+    rows = list(read_source(source(type="llava", path=str(tmp_path / "d.json"))))
+    assert [row.problem for row in rows] == [None] * text.count("{}")
+
+
+def test_llava_images_under_either_name(tmp_path):
+    records = [{"id": 0, "images": ["a.png"]}, {"id": 1, "image": None, "images": "a.png"}, {"id": 2, "image": "a.png"}]
+    (tmp_path / "d.json").write_text(json.dumps([{**record, "conversations": ONE} for record in records]))
+    rows = list(read_source(source(type="llava", path=str(tmp_path / "d.json"))))
+    assert [row.images for row in rows] == [[str(tmp_path / "a.png")]] * 3
+
+
 def test_bytes_that_are_no_utf_8(tmp_path):
     (tmp_path / "d.jsonl").write_bytes(b'{"id": "\xff\xfe"}\n')
     (row,) = read_source(source(type="llava", path=str(tmp_path / "d.jsonl")))
@@ -119,6 +145,26 @@ def test_a_missing_column_is_an_error_that_lists_the_columns(tmp_path):
         list(read_source(source(type="parquet", path=str(tmp_path / "d.parquet"))))
 
 
+@pytest.mark.parametrize("fields", [{"images": "image"}, {"images": "pics"}, {"system": "system"}])
+def test_a_column_that_the_recipe_names_must_be_there(tmp_path, fields):
+    table = {"id": [1], "question": ["Q"], "answer": ["A"]}
+    pq.write_table(pa.table(table), tmp_path / "d.parquet")
+    (row,) = read_source(source(type="parquet", path=str(tmp_path / "d.parquet")))
+    assert row.images == []
+    with pytest.raises(ValueError, match=rf"sources\[s\]: no column {next(iter(fields.values()))}; found id, question"):
+        list(read_source(source(type="parquet", path=str(tmp_path / "d.parquet"), **fields)))
+
+
+@pytest.mark.parametrize("value", [b"x", {"bytes": b"x", "path": None}, [b"x"], [{"bytes": None, "path": "x"}]])
+def test_images_in_a_column_of_another_name_are_not_left_out(tmp_path, value):
+    table = {"id": [1], "question": ["Q"], "answer": ["A"], "picture": [value]}
+    pq.write_table(pa.table(table), tmp_path / "d.parquet")
+    with pytest.raises(
+        ValueError, match=r"sources\[s\]\.images = image: no such column, but picture .* images: picture"
+    ):
+        list(read_source(source(type="parquet", path=str(tmp_path / "d.parquet"))))
+
+
 @pytest.mark.parametrize("split", [False, True])
 def test_folders_that_hugging_face_datasets_wrote(tmp_path, split):
     features = datasets.Features(
@@ -148,6 +194,13 @@ def test_a_reader_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     rows = list(read_source(source(type="custom", reader="my_reader:read", options={"count": 2})))
     assert rows == [RawRow(number=i, row_id=i, question="Q", answers="A") for i in range(2)]
+    (tmp_path / "no_rows.py").write_text("def read():\n    yield from [{'id': 1}, None]\n")
+    rows = list(read_source(source(type="custom", reader="no_rows:read")))
+    assert [row.number for row in rows] == [0, 1]
+    assert [row.problem for row in rows] == [
+        ("reader yielded something else than a RawRow", "dict"),
+        ("reader yielded something else than a RawRow", "NoneType"),
+    ]
     with pytest.raises(ValueError, match="Is it on PYTHONPATH"):
         list(read_source(source(type="custom", reader="my_reader:nothing")))
 
@@ -172,6 +225,29 @@ def test_the_fingerprint_sees_content_and_not_the_place(tmp_path):
     assert fingerprint(one) == fingerprint(two)
     (tmp_path / "two" / "d.jsonl").write_text("[]")
     assert fingerprint(one) != fingerprint(two)
+
+
+def test_the_fingerprint_sees_another_folder_of_images(tmp_path):
+    (tmp_path / "d.jsonl").write_text("{}")
+    fields = {"type": "llava", "path": str(tmp_path / "d.jsonl")}
+    assert fingerprint(source(**fields, image_root="a")) != fingerprint(source(**fields, image_root="b"))
+    assert fingerprint(source(**fields, image_root="a")) != fingerprint(source(**fields))
+
+
+def test_the_fingerprint_of_a_reader_of_ones_own_sees_its_code_and_its_files(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    code, data = tmp_path / "fingerprinted.py", tmp_path / "data.csv"
+    code.write_text("raise SystemExit('nobody imports it')")
+    data.write_text("1")
+    custom = source(type="custom", reader="fingerprinted:read", options={"file": str(data), "count": 3, "word": "x\0"})
+    prints = [fingerprint(custom)]
+    assert fingerprint(custom) == prints[0]
+    for file in (code, data):
+        file.write_text("2")
+        prints.append(fingerprint(custom))
+    assert prints[0] != prints[1] != prints[2]
+    json.dumps(prints)
+    assert fingerprint(source(type="custom", reader="not.there:read"))["code"] == ""
 
 
 def test_charts_have_unique_ids_and_disjoint_images():
