@@ -26,9 +26,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
-{{/* The pods of this cluster, by KubeRay's own label. */}}
+{{/*
+Ray's pods of this release: of its cluster, and of the clusters that KubeRay makes for RayJobs of `masters submit --manifest`,
+whose names nobody knows beforehand. KubeRay sets ray.io/is-ray-node and keeps the pod template's own labels.
+*/}}
 {{- define "masters.pods" -}}
-ray.io/cluster: {{ include "masters.cluster" . | quote }}
+ray.io/is-ray-node: "yes"
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "masters.serviceAccount" -}}

@@ -77,6 +77,20 @@ class Rendered:
             yield _pod(pod["metadata"]["name"], pod)
 
 
+def rays_pods(spec: dict, cluster: str) -> Iterator[dict]:
+    """Labels of the pods that KubeRay makes of a RayCluster's spec: its labelPod, which keeps those of the template."""
+    groups = [("head", "headgroup", spec["headGroupSpec"])]
+    groups += [("worker", group["groupName"], group) for group in spec["workerGroupSpecs"]]
+    for kind, name, group in groups:
+        own = {
+            "ray.io/is-ray-node": "yes",
+            "app.kubernetes.io/name": "kuberay",
+            "app.kubernetes.io/created-by": "kuberay-operator",
+        }
+        fixed = {"ray.io/cluster": cluster, "ray.io/node-type": kind, "ray.io/group": name}
+        yield own | group["labels"] | group["template"]["metadata"]["labels"] | fixed
+
+
 def _pod(name: str, template: dict) -> Pod:
     meta, spec = template["metadata"], template["spec"]
     assert not spec.get("initContainers")

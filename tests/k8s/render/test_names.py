@@ -57,9 +57,10 @@ def test_everything_of_a_release_names_it(scenario):
             assert one["metadata"]["labels"]["app.kubernetes.io/instance"] == "lab"
 
 
-def test_selectors_name_this_cluster(release):
-    cluster = release.cluster["metadata"]["name"]
+def test_selectors_name_this_release(release):
+    instance = release.head.labels["app.kubernetes.io/instance"]
     for kind in ("NetworkPolicy", "PodDisruptionBudget", "PodMonitor"):
         for one in release.of(kind):
             selector = one["spec"].get("podSelector") or one["spec"].get("selector")
-            assert selector["matchLabels"]["ray.io/cluster"] == cluster
+            assert selector["matchLabels"]["app.kubernetes.io/instance"] == instance
+            assert selector["matchLabels"]["ray.io/is-ray-node"] == "yes"

@@ -4,11 +4,16 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+from masters.rayjob import Limits, manifests
+from tests.k8s.render.pods import rays_pods
+
 HERE = "masters"
-RAY = {"ray.io/cluster": "lab"}
+RAY = {"ray.io/is-ray-node": "yes", "app.kubernetes.io/instance": "lab"}
 PEERS = {
-    "a worker": (HERE, RAY),
-    "a pod of another cluster": (HERE, {"ray.io/cluster": "other"}),
+    "a worker": (HERE, {**RAY, "ray.io/cluster": "lab"}),
+    "a worker of a RayJob": (HERE, {**RAY, "ray.io/cluster": "mine-x7k2p"}),
+    "a worker of another release": (HERE, {**RAY, "app.kubernetes.io/instance": "other"}),
+    "a pod of another cluster": (HERE, {"ray.io/is-ray-node": "yes", "ray.io/cluster": "other"}),
     "any pod of the namespace": (HERE, {"app": "shell"}),
     "the helm test": (HERE, {"app.kubernetes.io/instance": "lab", "app.kubernetes.io/component": "client"}),
     "a client of another release": (HERE, {"app.kubernetes.io/instance": "x", "app.kubernetes.io/component": "client"}),
@@ -21,6 +26,7 @@ PEERS = {
 EVERY = {6379, 8265, 10001, 8080, 44217, 44227, 52365, 31337}
 ALLOWED = {
     "a worker": EVERY,
+    "a worker of a RayJob": EVERY,
     "the helm test": {8265},
     "the operator": {8265, 52365},
     "prometheus": {8080, 44217, 44227},
@@ -71,8 +77,27 @@ def test_who_reaches_what(rendered, who):
 
 def test_the_policy_is_about_head_and_workers_both_ways(scenario):
     (policy,) = scenario.of("NetworkPolicy")
-    assert policy["spec"]["podSelector"] == {"matchLabels": RAY}
+    of = policy["spec"]["podSelector"]
+    assert of.keys() == {"matchLabels"}
+    assert all(selects(of, labels) for labels in rays_pods(scenario.cluster["spec"], "lab"))
+    assert not any(selects(of, pod["metadata"]["labels"]) for pod in scenario.of("Pod"))  # a client
+    assert not selects(of, PEERS["a worker of another release"][1])
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
+
+
+def test_policy_budgets_and_monitors_are_about_the_clusters_of_rayjobs_too(rendered):
+    some = rendered("gke")
+    _, job = manifests(some.cluster, "", "mine", "true", Limits())
+    pods = list(rays_pods(job["spec"]["rayClusterSpec"], "mine-x7k2p"))
+    (policy,) = some.of("NetworkPolicy")
+    assert all(selects(policy["spec"]["podSelector"], labels) for labels in pods)
+    assert all(reaches(policy, HERE, labels, 6379) for labels in pods)
+    budgets = {one["spec"]["selector"]["matchLabels"]["ray.io/group"]: one for one in some.of("PodDisruptionBudget")}
+    monitors = {one["spec"]["selector"]["matchLabels"]["ray.io/node-type"]: one for one in some.of("PodMonitor")}
+    for labels in pods:
+        assert selects(monitors[labels["ray.io/node-type"]]["spec"]["selector"], labels)
+        if labels["ray.io/group"] in ("headgroup", "train"):
+            assert selects(budgets[labels["ray.io/group"]]["spec"]["selector"], labels)
 
 
 def test_namespaces_and_clients_are_values(rendered):

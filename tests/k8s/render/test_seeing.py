@@ -42,16 +42,30 @@ def test_the_template_is_read_as_it_is_rendered(rendered):
     assert [metric_names(rule["expr"]) for rule in rules(rendered)] == [metric_names(e) for e in rule_expressions()]
 
 
-def test_rules_and_panels_are_about_one_cluster_only(rendered):
+def test_rules_are_about_one_release_and_panels_about_one_cluster_only(rendered):
     for rule in rules(rendered):
         for labels in re.findall(r"\{([^}]*)\}", rule["expr"]):
-            assert labels.startswith('namespace="masters", ray_io_cluster="lab"'), rule["alert"]
+            assert labels.startswith('namespace="masters", masters_release="lab"'), rule["alert"]
     for board in dashboards().values():
         for panel in board["panels"]:
             for target in panel["targets"]:
                 selectors = re.findall(r"\{([^}]*)\}", target["expr"])
                 assert selectors
                 assert all(s.startswith('namespace="$namespace", ray_io_cluster="$cluster"') for s in selectors), target
+
+
+def test_an_alert_is_of_one_cluster_and_names_it(rendered):
+    """A release has a cluster of its own, and one for each RayJob: no aggregation mixes them."""
+    for rule in rules(rendered):
+        assert all(by.startswith("ray_io_cluster") for by in re.findall(r"by \(([^)]*)\)", rule["expr"])), rule["alert"]
+        assert len(re.findall(r"\b(?:sum|max|count)\b", rule["expr"])) == rule["expr"].count("by (ray_io_cluster")
+        assert "{{ $labels.ray_io_cluster }}" in rule["annotations"]["summary"]
+
+
+def test_dashboards_list_every_cluster_of_a_namespace():
+    for board in dashboards().values():
+        (variable,) = (one for one in board["templating"]["list"] if one["name"] == "cluster")
+        assert variable["query"] == 'label_values(ray_node_cpu_count{namespace="$namespace"}, ray_io_cluster)'
 
 
 def test_every_metric_of_ours_is_looked_at():
@@ -87,7 +101,13 @@ def test_monitors_scrape_ports_that_the_pods_have(rendered):
     for one in monitors:
         assert one["metadata"]["labels"]["release"] == "prometheus"
         for endpoint in one["spec"]["podMetricsEndpoints"]:
-            assert endpoint["relabelings"][0]["targetLabel"] == "ray_io_cluster"
+            given = {one["targetLabel"]: one["sourceLabels"] for one in endpoint["relabelings"]}
+            pod_label = "__meta_kubernetes_pod_label_"  # as Prometheus writes a label's key
+            assert given == {
+                "ray_io_cluster": [f"{pod_label}ray_io_cluster"],
+                "ray_io_group": [f"{pod_label}ray_io_group"],
+                "masters_release": [f"{pod_label}app_kubernetes_io_instance"],
+            }
             for pod in pods[one["spec"]["selector"]["matchLabels"]["ray.io/node-type"]]:
                 assert endpoint["port"] in [port["name"] for port in pod.ray["ports"]]
 
