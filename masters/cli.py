@@ -1,5 +1,6 @@
 """The command `masters`. Heavy imports are inside commands, so that `masters --help` is instant."""
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ import typer
 from masters import cli_cluster
 
 if TYPE_CHECKING:
+    from masters.config.models import TeacherConfig
+    from masters.config.run import RunConfig
     from masters.data.storage import Storage
     from masters.reporting.progress import Screen
 
@@ -45,7 +48,11 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 
     if path.exists():
         raise ValueError(f"{path}: is there already. Name another file.")
-    path.write_text((files("masters.config") / "templates" / "recipe.yaml").read_text())
+    template = (files("masters.config") / "templates" / "recipe.yaml").read_text(encoding="utf-8")
+    try:
+        path.write_text(template, encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be written: {error.strerror}. Name a file in a folder of yours.") from error
     typer.echo(f"wrote {path}\nnext     edit it   ·   masters check {path}   ·   masters run {path}")
 
 
@@ -94,13 +101,23 @@ def mask(
     override: Override = None,
     verbose: Verbose = False,
     export: Annotated[Path | None, typer.Option(help="Write an ordinary masked checkpoint to this folder.")] = None,
-    ratio: Annotated[float, typer.Option(help="Mask ratio of --export.")] = 0.0,
+    ratio: Annotated[
+        float | None, typer.Option(help="Mask ratio of --export: one of the teacher's.", show_default=False)
+    ] = None,
     teacher: Annotated[str, typer.Option(help="Alias of the teacher of --export; the first one if not given.")] = "",
 ) -> None:
     """Take the thresholds of every mask ratio from the teachers' weights."""
+    from masters.config.load import load_recipe
+
+    if export is None:
+        if teacher or ratio is not None:
+            raise ValueError("--teacher and --ratio say what is exported. Add --export FOLDER.")
+        run_recipe(recipe, override, stages=("mask",), verbose=verbose)
+        return
+    config = load_recipe(recipe, override or ())
+    wanted = _to_export(config, export, ratio, teacher)  # before the stage, which may take long
     run_recipe(recipe, override, stages=("mask",), verbose=verbose)
-    if export is not None:
-        _export_masked(recipe, override, export, ratio, teacher)
+    _export_masked(config, export, *wanted)
 
 
 def _stage_command(name: str) -> Callable[..., None]:
@@ -132,7 +149,7 @@ def tiny_train(
     size: Annotated[str, typer.Argument(help="teacher or student.")],
     folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
     seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
-    steps: Annotated[int, typer.Option(help="Steps; 0 for as many as the size needs.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Steps; 0 for as many as the size needs.")] = 0,
 ) -> None:
     """Train a tiny Qwen2.5-VL on charts drawn for it, and measure it on images that it never saw."""
     import json
@@ -183,7 +200,8 @@ def run_recipe(
         with quiet(log) if log else nullcontext(Screen()) as screen:
             go(screen)
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; what is finished is kept. Continue: masters run {recipe}", err=True)
+        again = _command_line(recipe, overrides or (), stages)
+        typer.echo(f"\ninterrupted; what is finished is kept. Continue: {again}", err=True)
         raise typer.Exit(130) from None
     except ValueError:
         raise
@@ -193,6 +211,12 @@ def run_recipe(
         # Whatever a library raises: the line that matters, then the end of the log.
         typer.echo(f"error    {_in_one_line(error)}\n\n{tail(log)}\n(the end of {log})", err=True)
         raise typer.Exit(1) from None
+
+
+def _command_line(recipe: str | Path, overrides: Sequence[str], stages: Sequence[str] | None) -> str:
+    """What was typed to run these stages, for a shell."""
+    options = [word for override in overrides for word in ("--set", override)]
+    return shlex.join(["masters", *(stages or ("run",)), str(recipe), *options])
 
 
 def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
@@ -207,25 +231,38 @@ def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
     )
 
 
-def _export_masked(recipe: Path, override: list[str] | None, target: Path, ratio: float, alias: str) -> None:
+def _to_export(config: "RunConfig", target: Path, ratio: float | None, alias: str) -> "tuple[TeacherConfig, str]":
+    """The teacher and the ratio that `mask --export` asks for. Raises ValueError where something stands against it."""
     from decimal import Decimal
 
-    from masters.algo.schedule import ratio_key
-    from masters.config.load import load_recipe
+    from masters.algo.schedule import mask_ratios, ratio_key
+
+    teachers = {teacher.alias: teacher for teacher in config.curriculum}
+    teacher = teachers.get(alias or config.curriculum[0].alias)
+    if teacher is None:
+        raise ValueError(f"--teacher {alias}: no such teacher. Teachers: {', '.join(teachers)}.")
+    ratios = [ratio_key(each) for each in mask_ratios(teacher.r_max, teacher.mask_step)]
+    if ratio is None:
+        raise ValueError(f"--ratio: is required with --export. Ratios of {teacher.alias}: {', '.join(ratios)}.")
+    key = ratio_key(Decimal(str(ratio)))
+    if key not in ratios:
+        raise ValueError(
+            f"--ratio {ratio:g}: {teacher.alias}'s thresholds were made for {', '.join(ratios)}. Use one of these."
+        )
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ValueError(f"--export {target}: is there already, and is no empty folder. Name another folder.")
+    return teacher, key
+
+
+def _export_masked(config: "RunConfig", target: Path, teacher: "TeacherConfig", ratio: str) -> None:
     from masters.models.folder import resolve
     from masters.models.thresholds import ThresholdsFile, export_masked
     from masters.pipeline import run_directory
     from masters.stages.mask import thresholds_name
 
-    config = load_recipe(recipe, override or ())
-    teachers = {teacher.alias: teacher for teacher in config.curriculum}
-    alias = alias or config.curriculum[0].alias
-    if alias not in teachers:
-        raise ValueError(f"--teacher {alias}: no such teacher. Teachers: {', '.join(teachers)}.")
-    file = ThresholdsFile.from_json(run_directory(config).read_json(thresholds_name(alias)))
-    folder = resolve(teachers[alias].path, config.hub_token_env)
-    export_masked(folder, file, ratio_key(Decimal(str(ratio))), target)
-    typer.echo(f"export   {alias} at ratio {ratio:g} -> {target}")
+    file = ThresholdsFile.from_json(run_directory(config).read_json(thresholds_name(teacher.alias)))
+    export_masked(resolve(teacher.path, config.hub_token_env), file, ratio, target)
+    typer.echo(f"export   {teacher.alias} at ratio {ratio} -> {target}")
 
 
 def main() -> None:
@@ -238,9 +275,8 @@ def guarded(function: Callable[[], object]) -> None:
     try:
         function()
     except ValueError as error:
-        typer.echo(
-            f"error    {getattr(error, 'cause', error)}", err=True
-        )  # Ray wraps a ValueError of a task in a trace
+        told = getattr(error, "cause", error)  # Ray wraps a ValueError of a task in a trace
+        typer.echo(f"error    {_without_ray_data(str(told))}", err=True)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001  the last stop: the log has the trace, people get the line that matters
         typer.echo(f"error    {_in_one_line(error)}", err=True)
@@ -249,5 +285,14 @@ def guarded(function: Callable[[], object]) -> None:
 
 def _in_one_line(error: BaseException) -> str:
     """The last line of what a library raised: behind a trace of another process stands what went wrong there."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in _without_ray_data(str(error)).splitlines() if line.strip()]
+    if lines and hasattr(error, "cause"):  # of a Ray task: the trace names the kind of error itself
+        return lines[-1]
     return f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
+
+
+def _without_ray_data(text: str) -> str:
+    """An error without what Ray Data adds to it: an exception of its own around the one that matters, and its settings."""
+    text = text.partition("\nFailed to apply UDF transform")[0]
+    told, _, wrapper = text.rpartition("\n\nThe above exception was the direct cause of the following exception:\n")
+    return told if told and "UserCodeException: " in wrapper else text

@@ -14,7 +14,7 @@ from masters.config.run import RunConfig
 from masters.data.storage import Storage
 from masters.reporting.progress import Screen
 from masters.stages import evaluate, generate, mask, prepare, report, score, train
-from masters.stages.base import plan, run_stage
+from masters.stages.base import check_inputs, plan, run_stage
 
 STAGES = (prepare.STAGE, mask.STAGE, generate.STAGE, score.STAGE, train.STAGE, evaluate.STAGE, report.STAGE)
 NAMES = tuple(stage.name for stage in STAGES)
@@ -35,6 +35,9 @@ def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) 
     """
     run = run_directory(config)
     planned = plan(STAGES, config)
+    wanted = [stage for stage in STAGES if stage.name in names]
+    for stage in wanted[:1]:
+        check_inputs(stage, run, planned)  # a run that is refused leaves the record as it was
     run.write_json(
         "run.json",
         {
@@ -43,9 +46,8 @@ def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) 
             "versions": _versions(),
         },
     )
-    for stage in STAGES:
-        if stage.name in names:
-            run_stage(stage, config, run, screen, planned)
+    for stage in wanted:
+        run_stage(stage, config, run, screen, planned)
     return run
 
 

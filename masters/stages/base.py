@@ -57,7 +57,7 @@ def run_stage(
     Raises:
         ValueError: where an input is missing or belongs to another recipe, and whatever the stage finds wrong.
     """
-    _check_inputs(stage, run, planned)
+    check_inputs(stage, run, planned)
     target, existing = planned[stage.name], read_manifest(run, stage.name)
     if existing is not None and existing.digest != target.digest:
         _set_aside(stage, run, existing, target, screen)
@@ -82,7 +82,8 @@ def run_stage(
     return manifest
 
 
-def _check_inputs(stage: Stage, run: Storage, planned: Mapping[str, Manifest]) -> None:
+def check_inputs(stage: Stage, run: Storage, planned: Mapping[str, Manifest]) -> None:
+    """Raise ValueError unless all that the stage reads is done and of the same recipe."""
     for name in stage.inputs:
         existing = read_manifest(run, name)
         if existing is None or existing.status != "done":
