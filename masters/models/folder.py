@@ -11,6 +11,8 @@ from pathlib import Path
 from masters.families import FAMILIES, Family
 
 _SAMPLE, _SAMPLES = 1 << 16, 16
+_SETTINGS = (".json", ".jinja", ".txt", ".model")  # what processors, tokenizers and vLLM read
+_NO_SETTINGS = ("model.safetensors.index.json", "training.json")  # training.json: how long `masters tiny` took
 
 
 def resolve(path: str, token_env: str, *, weights: bool = True) -> Path:
@@ -74,14 +76,19 @@ def weight_files(folder: Path) -> list[str]:
 def fingerprint(path: str, token_env: str) -> str:
     """What tells checkpoints apart: 16 hexadecimal digits of a folder, or the commit of a model on the hub.
 
-    Of a folder: the hash of config and of each weight file's name, size, header and 16 evenly spaced samples of 64 KiB. A
-    training step changes nearly every weight, so it is seen; an edit of a few weights between two samples is not.
+    Of a folder: the hash of configuration, tokenizer, templates and processor, and of each weight file's name, size, header
+    and 16 evenly spaced samples of 64 KiB. A training step changes nearly every weight, so it is seen; an edit of a few
+    weights between two samples is not.
     """
     if not os.path.isdir(path):
         return resolve(path, token_env, weights=False).name
     folder = Path(path)
     family_of(folder)
-    digest = hashlib.sha256((folder / "config.json").read_bytes())
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        if file.suffix in _SETTINGS and file.name not in _NO_SETTINGS and file.is_file():
+            content = file.read_bytes()
+            digest.update(f"{file.name} {len(content)}".encode() + content)
     for name in weight_files(folder):
         size = (folder / name).stat().st_size
         with open(folder / name, "rb") as stream:

@@ -31,6 +31,31 @@ def test_the_fingerprint_holds_for_a_copy_and_sees_weights_and_config(folder, ma
     assert fingerprint(str(folder), "HF_TOKEN") != original
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "preprocessor_config.json",
+        "tokenizer_config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "merges.txt",
+        "spiece.model",
+    ],
+)
+def test_the_fingerprint_sees_what_processor_tokenizer_and_engine_read(folder, name):
+    original = fingerprint(str(folder), "HF_TOKEN")
+    with open(folder / name, "a") as stream:
+        stream.write(" ")
+    assert fingerprint(str(folder), "HF_TOKEN") != original
+
+
+@pytest.mark.parametrize("name", ["README.md", "training.json"])
+def test_the_fingerprint_leaves_out_what_no_one_reads(folder, name):
+    original = fingerprint(str(folder), "HF_TOKEN")
+    (folder / name).write_text("{}")
+    assert fingerprint(str(folder), "HF_TOKEN") == original
+
+
 def test_a_model_of_the_hub_is_its_commit(tmp_path, monkeypatch):
     commit = "0123456789abcdef0123456789abcdef01234567"
     root = tmp_path / "hub" / "models--owner--model"
