@@ -116,7 +116,7 @@ def test_an_operator_of_the_release_is_in_its_namespace(rendered):
 
 
 @pytest.mark.parametrize(
-    ("scenario_name", "address", "port", "may"),
+    ("given", "address", "port", "may"),
     [
         ("gke", "203.0.113.5", 443, True),
         ("gke", "10.0.0.1", 6443, True),
@@ -128,10 +128,17 @@ def test_an_operator_of_the_release_is_in_its_namespace(rendered):
         ("minimal", "169.254.169.254", 80, False),
         ("minimal", "10.0.0.7", 6379, False),
         ("gcs-ft", "10.0.0.7", 6379, True),
+        ("s3", "10.0.0.8", 9000, False),
+        ("http://minio.minio:9000", "10.0.0.8", 9000, True),
+        ("http://minio.minio:9000", "10.0.0.8", 80, False),
+        ("http://minio.minio", "10.0.0.8", 80, True),
+        ("https://minio.minio:9443/a:1", "10.0.0.8", 9443, True),
     ],
 )
-def test_what_the_cluster_reaches(rendered, scenario_name, address, port, may):
-    (policy,) = rendered(scenario_name).of("NetworkPolicy")
+def test_what_the_cluster_reaches(rendered, given, address, port, may):
+    """Of a scenario, or of a store at an endpoint."""
+    some = rendered("s3", "--set", f"storage.s3.endpoint={given}") if "://" in given else rendered(given)
+    (policy,) = some.of("NetworkPolicy")
     assert leaves(policy, address, port) is may
 
 
