@@ -59,6 +59,14 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{ mulf . 1024 | int64 }}Mi
 {{- end }}
 
+{{/* A quantity as a number: 1.5Gi, 200m, 2. */}}
+{{- define "masters.number" -}}
+{{- $digits := regexFind "^[0-9.]+" . -}}
+{{- $units := dict "" 1.0 "m" 1e-3 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 -}}
+{{- $units = merge $units (dict "Ki" 0x1p10 "Mi" 0x1p20 "Gi" 0x1p30 "Ti" 0x1p40 "Pi" 0x1p50) -}}
+{{- mulf (float64 $digits) (get $units (trimPrefix $digits .)) -}}
+{{- end }}
+
 {{/* What Pod Security `restricted` asks of a container. */}}
 {{- define "masters.containerSecurity" -}}
 runAsNonRoot: true

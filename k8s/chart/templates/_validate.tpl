@@ -4,7 +4,7 @@ All that is wrong is said at once: path, value, rule, remedy.
 */}}
 {{- define "masters.validate" -}}
 {{- $problems := list -}}
-{{- range list "images" "groups" "storage" "options" "environment" "volumes" -}}
+{{- range list "images" "groups" "requests" "storage" "options" "environment" "volumes" "mounts" -}}
 {{- with include (printf "masters.validate.%s" .) $ | trim }}{{ $problems = append $problems . }}{{ end -}}
 {{- end -}}
 {{- with $problems }}{{ fail (printf "these values cannot work:\n%s\n" (join "\n" .)) }}{{ end -}}
@@ -61,6 +61,23 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- end }}
 {{- end }}
 
+{{- define "masters.validate.requests" -}}
+{{- $all := dict "head" .Values.head -}}
+{{- range $name, $group := include "masters.groups" . | fromYaml }}{{ $_ := set $all (printf "workerGroups.%s" $name) $group }}{{ end -}}
+{{- range $path, $of := $all }}
+{{- with ($of.requests | default dict).cpu }}
+{{- if gt (include "masters.number" . | float64) (float64 $of.cpus) }}
+- {{ $path }}.requests.cpu is {{ . }}, above the limit, cpus, which is {{ $of.cpus }}
+{{- end }}
+{{- end }}
+{{- with ($of.requests | default dict).memory }}
+{{- if gt (include "masters.number" . | float64) (mulf $of.memoryGi 0x1p30) }}
+- {{ $path }}.requests.memory is {{ . }}, above the limit, memoryGi, which is {{ $of.memoryGi }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "masters.validate.storage" -}}
 {{- $storage := .Values.storage -}}
 {{- $set := dict "pvc" (list "existingClaim" "storageClassName") "s3" (list "existingSecret" "region" "endpoint") "gcs" (list "existingSecret") -}}
@@ -80,9 +97,6 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- end }}
 {{- if and (eq $cache.kind "emptyDir") (or $cache.existingClaim $cache.storageClassName) }}
 - modelCache.existingClaim or storageClassName is set, but modelCache.kind is emptyDir
-{{- end }}
-{{- if and (eq $storage.kind "pvc") (eq $cache.mountPath $storage.pvc.mountPath) }}
-- modelCache.mountPath and storage.pvc.mountPath are both {{ $cache.mountPath }}
 {{- end }}
 {{- end }}
 
@@ -165,5 +179,21 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- if not (has .name $names) }}
 - extraVolumeMounts: no volume is named {{ .name }}
 {{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* One path, one volume. /etc/masters/recipe is where the head of a RayJob finds its recipe. */ -}}
+{{- define "masters.validate.mounts" -}}
+{{- $taken := dict -}}
+{{- range list "/dev/shm" "/tmp" "/home/masters" "/var/run/masters/gcs" "/etc/masters/recipe" }}{{ $_ := set $taken . "a volume of the chart" }}{{ end -}}
+{{- $mounts := list (list "modelCache.mountPath" .Values.modelCache.mountPath) -}}
+{{- if eq .Values.storage.kind "pvc" }}{{ $mounts = append $mounts (list "storage.pvc.mountPath" .Values.storage.pvc.mountPath) }}{{ end -}}
+{{- range .Values.extraVolumeMounts }}{{ $mounts = append $mounts (list (printf "extraVolumeMounts of %s" .name) .mountPath) }}{{ end -}}
+{{- range $mounts }}
+{{- $path := last . | clean }}
+{{- if hasKey $taken $path }}
+- {{ get $taken $path }} and {{ first . }} are both {{ $path }}
+{{- end }}
+{{- $_ := set $taken $path (first .) }}
 {{- end }}
 {{- end }}

@@ -1,5 +1,6 @@
 """What every pod of every scenario must be, whatever the values."""
 
+import json
 import re
 
 from tests.k8s.render.pods import quantity
@@ -15,6 +16,20 @@ def test_every_container_has_limits_and_asks_for_no_more(scenario):
             for name in ("cpu", "memory"):
                 assert 0 < quantity(asked[name]) <= quantity(limits[name]), (pod.name, container["name"], name)
             assert asked.get("nvidia.com/gpu") == limits.get("nvidia.com/gpu")
+
+
+def test_requests_up_to_the_limits_are_taken(rendered):
+    for cpu, memory in (
+        ("4", "16Gi"),
+        ("4000m", "16384Mi"),
+        ("3.9", "17G"),
+        ("0.5", "17179869184"),
+        ("1", "17179869k"),
+    ):
+        given = json.dumps({"cpu": cpu, "memory": memory})
+        pod = rendered(None, "--set-json", f"workerGroups.judge.requests={given}").workers["judge"]
+        asked = pod.ray["resources"]["requests"]
+        assert (asked["cpu"], str(asked["memory"])) == (cpu, memory)
 
 
 def test_every_pod_meets_the_restricted_standard(scenario):
