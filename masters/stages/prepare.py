@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from masters.algo.schedule import level_index
-from masters.config.prepare import Source
+from masters.config.prepare import LlavaSource, Source, TableSource
 from masters.config.run import RunConfig
 from masters.data import readers
-from masters.data.rows import RejectError, check_row, row_key
+from masters.data.rows import RawRow, RejectError, check_row, row_key
 from masters.data.samples import write_samples
 from masters.data.storage import Storage
 from masters.data.tables import REJECTS, SAMPLES
@@ -66,10 +66,9 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     rows = numbers.map_batches(_read, batch_size=1, fn_args=(sources,), **{**options, "num_cpus": 0})
     checked = rows.map_batches(_check, batch_size=_BATCH_ROWS, fn_args=(config, run), batch_format="pyarrow", **options)
     tables = [_CHECKED.empty_table()]
-    with screen.track("prepare", 0, "rows") as tracker:
+    with screen.track("prepare", 0, "rows") as tracker:  # how many there will be, only the end of the sources tells
         for table in checked.iter_batches(batch_size=None, batch_format="pyarrow"):
             tables.append(table)
-            tracker.total += table.num_rows
             tracker.advance(table.num_rows)
     return _finish(pa.concat_tables(tables), config, run)
 
@@ -83,13 +82,21 @@ def _read(batch: dict[str, Any], sources: tuple[Source, ...]) -> Iterator[dict[s
         source, size = sources[index], 0
         rows: list[bytes] = []
         for row in readers.read_source(source):
-            rows.append(pickle.dumps(row))
+            rows.append(_packed(row))
             size += len(rows[-1])
             if len(rows) == _BATCH_ROWS or size > _BATCH_BYTES:
                 yield {"source": [source.name] * len(rows), "row": rows}
                 rows, size = [], 0
         if rows:
             yield {"source": [source.name] * len(rows), "row": rows}
+
+
+def _packed(row: RawRow) -> bytes:
+    try:
+        return pickle.dumps(row)
+    except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        detail = f"{type(error).__name__}: {error}"
+        return pickle.dumps(RawRow(row.number, problem=("row cannot be passed on to another process", detail)))
 
 
 def _check(batch: pa.Table, config: RunConfig, run: Storage) -> pa.Table:
@@ -145,6 +152,7 @@ def _processor(path: str, token_env: str) -> Any:
 
 def _finish(checked: pa.Table, config: RunConfig, run: Storage) -> tuple[dict[str, Any], str]:
     """Find duplicates, write rejects, put samples in order, and refuse data that is too bad to train on."""
+    _check_sources(checked, config.prepare.sources)
     checked = checked.sort_by([("source", "ascending"), ("sample_id", "ascending"), ("number", "ascending")])
     checked = _reject_duplicates(checked)
     rejected = checked.filter(pc.is_valid(checked["reason"])).sort_by(
@@ -171,8 +179,27 @@ def _finish(checked: pa.Table, config: RunConfig, run: Storage) -> tuple[dict[st
     images = {name for names in accepted["image_ids"].to_pylist() for name in names}
     most = pc.max(pc.list_value_length(accepted["image_ids"])).as_py()
     counts.update(rows=checked.num_rows, images=len(images), images_per_prompt=most, rejects=dict(reasons))
+    counts["shared_images"] = _shared_images(accepted, config.evaluate.split)
+    return counts, _summary(counts, config.evaluate.split)
+
+
+def _shared_images(accepted: pa.Table, evaluated: str) -> int:
+    """Images that are both trained on and asked about in evaluate."""
+    if evaluated == "train":
+        return 0
+    splits = (accepted.filter(pc.equal(accepted["split"], split))["image_ids"] for split in ("train", evaluated))
+    train, asked = (set(pc.list_flatten(image_ids).to_pylist()) for image_ids in splits)
+    return len(train & asked)
+
+
+def _summary(counts: dict[str, Any], evaluated: str) -> str:
     listed = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "validation", "test") if counts[split])
-    return counts, f"{listed} samples, {len(images):,} images, {rejected.num_rows:,} rejects"
+    summary = f"{listed} samples, {counts['images']:,} images, {sum(counts['rejects'].values()):,} rejects"
+    shared = counts["shared_images"]
+    if not shared:
+        return summary
+    which = f"1 image of {evaluated} is" if shared == 1 else f"{shared:,} images of {evaluated} are"
+    return f"{summary}; {which} in train, too"
 
 
 def _reject_duplicates(checked: pa.Table) -> pa.Table:
@@ -198,6 +225,17 @@ def _with_levels(samples: pa.Table, config: RunConfig | None) -> pa.Table:
     return pa.table(
         {name: columns[name] if name in columns else samples[name] for name in SAMPLES.names}, schema=SAMPLES
     )
+
+
+def _check_sources(checked: pa.Table, sources: tuple[Source, ...]) -> None:
+    """Each gave a row, if only one for the rejects: an empty file is a mistake that nobody would see."""
+    found = set(checked["source"].to_pylist())
+    for source in sources:
+        if source.name not in found:
+            path = f".path = {source.path}" if isinstance(source, LlavaSource | TableSource) else ""
+            raise ValueError(
+                f"prepare.sources[{source.name}]{path}: gives no row. Name data that has rows, or remove the source."
+            )
 
 
 def _check_counts(counts: dict[str, int], config: RunConfig) -> None:
