@@ -28,8 +28,11 @@ class Storage:
         return self._root if self._is_local else None
 
     def folder(self, name: str) -> "Storage":
-        """A folder inside this one."""
-        return Storage(f"{self.uri}/{name}")
+        """A folder inside this one. What follows a `?` in the URI, such as an endpoint, stays behind the path."""
+        if "://" not in self.uri:
+            return Storage(f"{self.uri}/{name}")
+        path, mark, query = self.uri.partition("?")
+        return Storage(f"{path.rstrip('/')}/{name}{mark}{query}")
 
     def exists(self, name: str) -> bool:
         """Whether a file of this name is there."""

@@ -84,5 +84,18 @@ def test_it_travels_to_other_processes(storage):
     assert pickle.loads(pickle.dumps(storage.folder("deep"))).read("x") == b"1"
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_a_folder_goes_into_the_path_of_a_uri_and_not_into_its_query(slash):
+    query = "endpoint_override=h:1&region=r"
+    run = Storage(f"s3://b/runs{slash}?{query}").folder("x").folder("y")
+    assert run.uri == f"s3://b/runs/x/y?{query}"
+    assert run._path("z") == "b/runs/x/y/z"
+    assert Storage("s3://b/runs?region=r/").folder("x").uri == "s3://b/runs/x?region=r"
+
+
+def test_a_question_mark_in_a_local_path_is_a_character(tmp_path):
+    assert Storage(f"{tmp_path}/a?b").folder("x").local_path == f"{tmp_path}/a?b/x"
+
+
 def test_a_local_file_uri_is_a_local_path(tmp_path):
     assert Storage(f"file://{tmp_path}/r").local_path == f"{tmp_path}/r"
