@@ -2,12 +2,25 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from masters.config.base import Name, Section, ours
 
 Split = Literal["train", "validation", "test"]
 AnswerType = Literal["text", "number"]
+
+
+def _on_a_file_system(path: str) -> str:
+    if "://" in path:
+        raise ValueError(
+            "is no path of this machine's file system. "
+            "Mount it, or copy it to a volume that all machines share; only `storage` may be s3:// or gs://."
+        )
+    return path
+
+
+LocalPath = Annotated[str, AfterValidator(_on_a_file_system)]
+"""A file or folder that readers open: they know no object stores."""
 
 
 class ChartsSource(Section):
@@ -36,8 +49,8 @@ class LlavaSource(RowDefaults):
 
     type: Literal["llava"]
     name: Name
-    path: str = Field(description="The .json or .jsonl file.")
-    image_root: str = ours("", "Folder that image paths are relative to; the folder of `path` where empty.")
+    path: LocalPath = Field(description="The .json or .jsonl file.")
+    image_root: LocalPath = ours("", "Folder that image paths are relative to; the folder of `path` where empty.")
 
 
 class TableSource(RowDefaults):
@@ -47,7 +60,7 @@ class TableSource(RowDefaults):
         description="parquet: files; datasets: a folder that save_to_disk wrote."
     )
     name: Name
-    path: str = Field(description="A file or a folder.")
+    path: LocalPath = Field(description="A file or a folder.")
     id: str = ours("id", "Column with the row's id.")
     question: str = ours("question", "Column with the question.")
     answer: str = ours("answer", "Column with the answer: a string, or a list of accepted phrasings.")

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 from pydantic import TypeAdapter
 
+from masters.config.load import validate
 from masters.config.prepare import Source
+from masters.config.problems import RecipeError
 from masters.data.readers import fingerprint, read_source
 from masters.data.rows import RawRow, check_row
 from tests.unit.data.test_rows import png
@@ -209,6 +211,24 @@ def test_a_reader_of_ones_own(tmp_path, monkeypatch):
 def test_a_file_that_is_not_there(kind):
     with pytest.raises(ValueError, match=r"prepare\.sources\[s\]: .*No such file"):
         list(read_source(source(type=kind, path="/nowhere/at.all")))
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("path", {"type": "llava", "path": "s3://bucket/d.json"}),
+        ("path", {"type": "parquet", "path": "gs://bucket/d"}),
+        ("image_root", {"type": "llava", "path": "d.json", "image_root": "s3://bucket/images"}),
+    ],
+)
+def test_readers_open_no_object_stores_and_the_recipe_says_so(field, fields):
+    recipe = {"name": "x", "student": {"path": "s"}, "curriculum": [{"alias": "t", "path": "t"}]}
+    with pytest.raises(RecipeError) as caught:
+        validate({**recipe, "prepare": {"sources": [{"name": "s", **fields}]}})
+    (problem,) = caught.value.problems
+    assert str(problem).startswith(
+        f'prepare.sources[0].{field} = "{fields[field]}": is no path of this machine\'s file system. Mount it, or copy'
+    )
 
 
 def test_a_file_that_is_no_json_array(tmp_path):
