@@ -6,7 +6,7 @@ import re
 from tests.k8s.chart import CHART
 
 FUNCTIONS = {
-    "and", "avg", "by", "changes", "count", "count_over_time", "increase", "last_over_time", "max", "or", "rate", "sum", "vector",
+    "and", "avg", "by", "changes", "count", "count_over_time", "increase", "last_over_time", "max", "max_over_time", "or", "rate", "sum", "vector",
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 HERE = 'namespace="masters", masters_release="lab", ray_io_cluster="{}"'
-STALLED, RESTARTED = "MastersStageStalled", "MastersHeadRestarted"
+STALLED, RESTARTED, PENDING = "MastersStageStalled", "MastersHeadRestarted", "MastersWorkerPending"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("promtool") is None, reason="promtool is not on PATH; Debian's package prometheus has it"
@@ -94,3 +94,13 @@ def test_half_an_hour_later_it_is_forgotten(fires):
 
 def test_heads_of_two_clusters_are_no_restart(fires):
     fires(RESTARTED, head("lab-head-a", "2x80") | head("mine-head-b", "2x80", "mine-x7k2p", "s2"), 30)
+
+
+def pending(values: str) -> dict[str, str]:
+    """What the autoscaler says of a group."""
+    return {f'autoscaler_pending_nodes{{{HERE.format("lab")}, NodeType="generate", SessionName="s1"}}': values}
+
+
+def test_a_worker_is_pending_though_its_pod_was_given_up_and_made_anew(fires):
+    fires(PENDING, pending("1x29 0 1x60"), 20, ray_io_cluster="lab", NodeType="generate")
+    fires(PENDING, pending("1x29 0x60"), 20)

@@ -1,6 +1,9 @@
 """The rendered cluster as Ray's own autoscaler reads it: what a pod of each group will offer."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -51,3 +54,16 @@ def test_the_cluster_scales_at_once_and_waits_before_it_shrinks(read):
     config = read(None)
     assert config["upscaling_speed"] == 1000  # no limit: a gang comes at once
     assert config["idle_timeout_minutes"] == 2
+
+
+def test_a_group_that_does_not_come_is_given_up_and_pods_that_nobody_needs_go(rendered):
+    """The variables as Ray reads them, when it is imported in the autoscaler's container."""
+    options = rendered(None, "--set", "autoscaling.pendingIdleTimeoutSeconds=77").cluster["spec"]["autoscalerOptions"]
+    source = (
+        "from ray.autoscaler._private.constants import RAY_AUTOSCALER_PENDING_NODE_IDLE_TIMEOUT_S as idle;"
+        "from ray.autoscaler.v2.instance_manager.config import InstanceReconcileConfig as config;"
+        "print(config().allocate_status_timeout_s, idle)"
+    )
+    environment = os.environ | {one["name"]: one["value"] for one in options["env"]}
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["900", "77"]
