@@ -121,6 +121,8 @@ def test_the_scheduler_binds_every_pod_to_its_own_kind_of_node(cluster, chart, c
         "headgroup": "on-demand-cpu", "judge": "on-demand-cpu", "generate": "spot-gpu", "generate-ondemand": "on-demand-gpu",
         "train": "on-demand-gpu",
     }  # fmt: skip
+    if cloud == "gke":
+        wanted["generate-ondemand"] = "on-demand-l4"
     try:
         assert bound(cluster, namespace, len(wanted)) == wanted
     finally:
@@ -141,7 +143,7 @@ def make_nodes(cluster, cloud):
         made["on-demand-l4"] = made["on-demand-gpu"]
         models["on-demand-l4"] = "nvidia-l4"
     for name, node in made.items():
-        gpus = {"nvidia.com/gpu": "16"} if "cpu" not in name else {}
+        gpus = {"nvidia.com/gpu": "16"} if node.gpus else {}
         labels = node.labels | ({label: models[name]} if name in models else {})
         cluster.apply(
             {
@@ -163,7 +165,7 @@ def bound(cluster, namespace, count):
         missing = [pod for pod in pods if not pod["spec"].get("nodeName")]
         if (len(pods) == count and not missing) or time.monotonic() > deadline:
             return {
-                pod["metadata"]["labels"]["ray.io/group"]: pod["spec"]["nodeName"].replace("l4", "gpu")
+                pod["metadata"]["labels"]["ray.io/group"]: pod["spec"]["nodeName"]
                 if pod not in missing
                 else str(pod["status"].get("conditions"))
                 for pod in pods
