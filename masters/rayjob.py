@@ -35,8 +35,8 @@ class Limits:
 
     Attributes:
         retries: new clusters after a failure; each continues from storage.
-        ready_seconds: of an attempt, until its driver runs; a cluster that never becomes ready is given up. That asks for the head
-            and for minReplicas of each group: with 0 it says nothing about workers.
+        ready_seconds: of an attempt, until its driver runs; a cluster that never becomes ready is given up. Ready are the head
+            and minReplicas of each group: with 0 it says nothing about workers.
         total_seconds: of an attempt, its driver's time included: KubeRay counts from each start anew, so a RayJob may take
             `retries + 1` times as long.
         kept_seconds: that a finished cluster stays, for its logs; worker groups are idle then, and scale down by themselves.
