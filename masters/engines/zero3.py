@@ -5,6 +5,7 @@ loss is computed inside the forward of the student's output head, nested in thos
 """
 
 import os
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,8 @@ class Zero3Student:
         state = {name: weight.to(self._dtype) for name, weight in gathered(self.vlm) if self.engine.global_rank == 0}
         if self.engine.global_rank == 0:
             self.vlm.save_pretrained(target, state_dict=state)
+            # The same architecture; what is saved above names the precision of training as the dtype of the weights.
+            shutil.copyfile(self.folder / "config.json", target / "config.json")
 
 
 class Zero3Frozen:
@@ -161,8 +164,10 @@ class Zero3Frozen:
         self.engine(None, {}, hidden_TH, lambda _, weight: use(weight))
 
     def close(self) -> None:
-        """Free the memory."""
+        """Free the memory: shard by shard, since caches inside DeepSpeed keep the parameters themselves."""
         self.engine.destroy()
+        for parameter in self.vlm.parameters():
+            parameter.ds_tensor.data = parameter.ds_tensor.new_empty(0)
         del self.engine
 
 
@@ -185,16 +190,34 @@ class Zero3Teacher(Zero3Frozen):
         }
 
     def set_ratio(self, ratio: str) -> None:
-        """Restore all weights, then mask at `ratio`."""
+        """All ranks: restore all weights, then mask at `ratio`. Raises ValueError where others are masked than were counted."""
         self._thresholds.check_ratio(ratio)
-        for name, parameter in self._shards.items():
+        counts = torch.zeros(len(self._shards), dtype=torch.int64)
+        for number, (name, parameter) in enumerate(self._shards.items()):
             shard = parameter.ds_tensor
             shard.data.copy_(self._originals[name])
             start = self.engine.global_rank * shard.numel()
             valid = max(0, min(shard.numel(), parameter.ds_numel - start))
             if ratio != UNMASKED and valid:
-                self._thresholds.tensors[name].apply_(shard.data[:valid], ratio, start)
+                counts[number] = self._thresholds.tensors[name].apply_(shard.data[:valid], ratio, start)
+        self._check_counts(counts, ratio)
         self.ratio = ratio
+
+    def _check_counts(self, counts: Tensor, ratio: str) -> None:
+        total = counts.to(self.engine.device)
+        torch.distributed.all_reduce(total)
+        for name, count in zip(self._shards, total.tolist(), strict=True):
+            wanted = 0 if ratio == UNMASKED else self._thresholds.tensors[name].masked[ratio]
+            if count != wanted:
+                raise ValueError(
+                    f"{name}: {count} weights masked at {ratio}, {wanted} were counted: another checkpoint"
+                )
+
+    def close(self) -> None:
+        """Free the memory, the kept originals included."""
+        self._shards.clear()
+        self._originals.clear()
+        super().close()
 
 
 def gathered(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
@@ -215,6 +238,7 @@ def _config(precision: str, *, micro_batches: int = 1, gradient_clip: float = 0.
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bf16"},
+        "data_types": {"grad_accum_dtype": "fp32"},  # of micro-batches and ranks
         "steps_per_print": 1 << 30,
     }
 

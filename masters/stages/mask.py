@@ -69,6 +69,7 @@ def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, scree
             for found in ray.get(ready):
                 tensors.update(found)
                 tracker.advance()
+    _check_precision(teacher, tensors, config)
     keys = tuple(ratio_key(ratio) for ratio in ratios)
     file = ThresholdsFile(
         family=family,
@@ -81,6 +82,17 @@ def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, scree
     weights = sum(entry.numel for entry in tensors.values())
     sparsity = {key: sum(entry.masked[key] for entry in tensors.values()) / max(1, weights) for key in keys}
     return {"matrices": len(tensors), "weights": weights, "ratios": list(keys), "sparsity": sparsity}
+
+
+def _check_precision(teacher: TeacherConfig, tensors: dict[str, Any], config: RunConfig) -> None:
+    """Masks are made for the checkpoint's own numbers: train must hold them exactly. Raises ValueError."""
+    dtypes = sorted({entry.dtype for entry in tensors.values()})
+    masked = teacher.r_max > 0 and config.train.objective == "masters"
+    if masked and config.train.precision == "bf16" and dtypes != ["bfloat16"]:
+        raise ValueError(
+            f"train.precision = bf16: the weights of {teacher.alias} are {', '.join(dtypes)}, and rounded to bf16 other weights "
+            "would be masked. Use fp32, or convert the checkpoint to bfloat16."
+        )
 
 
 def _list_files(path: str, token_env: str) -> tuple[str, list[str]]:

@@ -17,13 +17,14 @@ from masters.stages.base import Stage
 from masters.stages.mask import thresholds_name
 
 _END = "end"
+_GANG = "train/gang.json"
 
 
 def parts(config: RunConfig) -> dict[str, Any]:
     """What the trained student depends on."""
     return {
         "seed": config.seed,
-        "train": config.train.model_dump(mode="json", exclude={"checkpoint_every"}),
+        "train": config.train.model_dump(mode="json", exclude={"checkpoint_every", "gradient_checkpointing"}),
         "curriculum": [teacher.alias for teacher in config.curriculum],
         "student": fingerprint(config.student.path, config.hub_token_env),
     }
@@ -44,9 +45,10 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     total, resources = prepared.counts["train"], config.resources.train
     names = tuple(thresholds_name(teacher.alias) for teacher in config.curriculum)
     planned = steps(config, total)
+    _check_gang(resources.workers, run)
     with screen.track("train", len(planned), "steps") as tracker, _progress_queue(screen, tracker) as report:
         task = TrainTask(config, run, total, names, report)
-        per_worker = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        sizes = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory_gib * 2**30}
         trainer = TorchTrainer(
             lambda settings: train_on_worker(settings["task"]),
             train_loop_config={"task": task},
@@ -54,7 +56,7 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=resources.gpus > 0,
-                resources_per_worker=per_worker,
+                resources_per_worker={name: size for name, size in sizes.items() if size},
                 label_selector=resources.labels or None,
             ),
             run_config=ray.train.RunConfig(
@@ -69,6 +71,17 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
 
 
 STAGE = Stage("train", ("prepare", "mask", "generate", "score"), ("train",), parts, execute)
+
+
+def _check_gang(workers: int, run: Storage) -> None:
+    """ZeRO-3 cuts a checkpoint for a number of workers. Raises ValueError where training began with another number."""
+    began = run.read_json(_GANG)["workers"] if run.exists(_GANG) else workers
+    if began != workers and run.names("train/rewards"):
+        raise ValueError(
+            f"resources.train.workers = {workers}: training began with {began}, and its checkpoints are cut for as many. "
+            f"Use {began}, or delete {run.uri}/train to begin anew."
+        )
+    run.write_json(_GANG, {"workers": workers})
 
 
 def fit(trainer: Any) -> None:

@@ -123,6 +123,7 @@ class Cast:
         if step.teacher != self._teacher_index:
             if self.trio.teacher is not None:
                 self.trio.teacher.close()
+                self.trio.teacher = None  # two may not fit
             folder = resolve(self._config.curriculum[step.teacher].path, self._config.hub_token_env)
             thresholds = ThresholdsFile.from_json(self._run.read_json(self._thresholds[step.teacher]))
             self.trio.teacher = Zero3Teacher(folder, self._config.train.precision, thresholds)

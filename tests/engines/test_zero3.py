@@ -98,6 +98,29 @@ def test_two_workers_compute_what_one_process_computes(make_model, teacher, tmp_
     assert worst <= 1e-6
 
 
+def test_in_bf16_two_workers_stay_close_and_the_student_is_saved_as_it_came(make_model, teacher, tmp_path):
+    """The precision of the paper, with gradients of micro-batches summed in fp32."""
+    student, steps = make_model("student", 1), 2
+    folder, thresholds = teacher
+    arguments = {
+        "student": student,
+        "teacher": folder,
+        "thresholds": thresholds,
+        "optimizer": "sgd",
+        "steps": steps,
+    }
+    first, _ = two_workers(tmp_path, what="train", micro_batches=2, precision="bf16", **arguments)
+    log, _ = one_process(**arguments, tmp_path=tmp_path)
+    for (loss, norm), (expected_loss, expected_norm) in zip(first["log"], log, strict=True):
+        assert loss == pytest.approx(expected_loss, rel=0.02)
+        assert norm == pytest.approx(expected_norm, rel=0.05)
+    saved, original = (json.loads((f / "config.json").read_text()) for f in (tmp_path / "out-student", student))
+    assert saved == original
+    dtypes = {str(weight.dtype) for _, weight in tensors(tmp_path / "out-student", "model.safetensors")}
+    assert dtypes == {f"torch.{original['dtype']}"}
+    load_model(tmp_path / "out-student", torch.float32)
+
+
 def test_adamw_stays_close(make_model, teacher, tmp_path, record_property):
     student, steps = make_model("student", 1), 8
     folder, thresholds = teacher
@@ -122,6 +145,7 @@ def test_the_gathered_teacher_is_the_exported_checkpoint_on_every_rank(make_mode
     folder, thresholds = teacher
     student = make_model("student", 1)
     ranks = two_workers(tmp_path, what="mask", teacher=folder, thresholds=thresholds, student=student)
+    assert [rank["left"] for rank in ranks] == [0, 0]  # bytes after it was closed: the next teacher needs the room
     file = ThresholdsFile.load(thresholds)
     names = {name: QWEN2_5_VL.parameter_name(name) for name, _ in tensors(folder, "model.safetensors")}
     for ratio in ("0.50", "0.20", "0.00"):

@@ -16,16 +16,25 @@ from masters.training.trio import Trio
 from tests.engines.batches import make_steps, rank_batches
 
 
-def train(student: Path, teacher: Path, thresholds: Path, optimizer: str, steps: int, micro_batches: int) -> dict:
-    """Losses, gradient norms and final weights; `ratio` changes in the middle."""
+def train(
+    student: Path,
+    teacher: Path,
+    thresholds: Path,
+    optimizer: str,
+    steps: int,
+    micro_batches: int,
+    out: Path,
+    precision: str = "fp32",
+) -> dict:
+    """Losses, gradient norms and final weights; `ratio` changes in the middle. The student is exported to `out`."""
     make = {
         "sgd": lambda groups: torch.optim.SGD([{"params": g["params"]} for g in groups], lr=0.1),
         "adamw": lambda groups: torch.optim.AdamW([{"params": g["params"]} for g in groups], lr=1e-3, weight_decay=0.0),
     }[optimizer]
     trio = Trio(
-        Zero3Student(student, "fp32", micro_batches=micro_batches, gradient_clip=1.0, make_optimizer=make),
-        Zero3Teacher(teacher, "fp32", ThresholdsFile.load(thresholds)),
-        Zero3Frozen(student, "fp32"),
+        Zero3Student(student, precision, micro_batches=micro_batches, gradient_clip=1.0, make_optimizer=make),
+        Zero3Teacher(teacher, precision, ThresholdsFile.load(thresholds)),
+        Zero3Frozen(student, precision),
         Objective(1.0, 0.1, "exact", False, 424),
     )
     rank, world = dist.get_rank(), dist.get_world_size()
@@ -41,6 +50,7 @@ def train(student: Path, teacher: Path, thresholds: Path, optimizer: str, steps:
         dist.all_reduce(loss)
         log.append((loss.item() / (world * micro_batches), norm))
     left = [name for name, p in trio.student.vlm.named_parameters() if p.numel()]
+    trio.student.export(out)
     return {"log": log, "left gathered": left, "weights": dict(gathered(trio.student.vlm))}
 
 
@@ -59,7 +69,9 @@ def mask(teacher: Path, thresholds: Path, student: Path) -> dict:
             "hidden": hidden,
             "buffers": dict(engine.vlm.named_buffers()),
         }
-    return states
+    weights = [parameter.ds_tensor for parameter in engine.vlm.parameters()]
+    engine.close()
+    return {**states, "left": sum(weight.untyped_storage().nbytes() for weight in weights)}
 
 
 def main() -> None:
@@ -69,6 +81,8 @@ def main() -> None:
     rank = int(os.environ["LOCAL_RANK"])
     init_process_group(rank, gpu=False)
     out, what = arguments.pop("out"), arguments.pop("what")
+    if what == "train":
+        arguments["out"] = f"{out}-student"
     paths = {key: Path(value) if isinstance(value, str) and "/" in value else value for key, value in arguments.items()}
     torch.save({"train": train, "mask": mask}[what](**paths), f"{out}-{rank}.pt")
     dist.barrier()

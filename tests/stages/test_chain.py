@@ -1,7 +1,6 @@
 """The whole chain on tiny data, with real vLLM, Ray Data, Ray Train and DeepSpeed ZeRO-3 on two workers."""
 
 import collections
-import json
 import math
 import re
 import shutil
