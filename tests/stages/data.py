@@ -36,6 +36,8 @@ BROKEN = {
     "image is too long and narrow": {"id": "b20", "image": "narrow.png"},
     "number of <image> marks differs from number of images": {"id": "b21", "question": "<image> or <image>?"},
     "prompt is too long": {"id": "b22", "question": "Which colour? " * 60},
+    "image has floating-point pixels": {"id": "b23", "image": "float.tif"},
+    "row cannot be passed on to another process": {"id": "b24", "question_type": json.loads("[" * 900 + "]" * 900)},
 }
 
 
@@ -58,6 +60,7 @@ def write_images(folder: Path, count: int) -> list[tuple[str, tuple]]:
         drawn.image.save(folder / f"{number}.png")
         made.append((f"{number}.png", drawn.questions))
     drawn.image.resize((400, 1)).save(folder / "narrow.png")
+    drawn.image.convert("F").save(folder / "float.tif")
     (folder / "corrupt.png").write_bytes((folder / "0.png").read_bytes()[:80])
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_text("not an image")
