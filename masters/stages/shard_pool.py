@@ -176,8 +176,10 @@ class ShardWorker:
 
     def __init__(self, tasks: Sequence[ShardTask], specs: Sequence[EngineSpec | None], run: Storage):
         self._tasks, self._specs, self._run = tasks, specs, run
-        self._task, self._spec = tasks[0], None
-        self._engine, self._chat = None, None
+        self._task = tasks[0]
+        self._spec: EngineSpec | None = None
+        self._engine: Any = None
+        self._chat: Any = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """Receipts of the shards in a batch."""

@@ -147,7 +147,17 @@ def test_a_run_whose_head_dies_goes_on_when_it_is_submitted_again(lab, recipe, r
     assert_same(lab.runs / "headless" / "small", reference)
 
 
-def test_a_rayjob_runs_the_pipeline_on_a_cluster_of_its_own(lab, recipe, reference, monkeypatch):
+KILL = """
+import json, os, urllib.request
+asked = urllib.request.Request("http://127.0.0.1:8265/api/jobs/", headers={"Authorization": "Bearer " + os.environ["RAY_AUTH_TOKEN"]})
+(job,) = json.load(urllib.request.urlopen(asked))
+os.kill(int(job["driver_info"]["pid"]), 9)
+"""
+
+
+def test_a_rayjob_runs_the_pipeline_on_a_cluster_of_its_own_and_continues_on_another_when_it_failed(
+    lab, recipe, reference, monkeypatch
+):
     monkeypatch.setenv("PATH", f"{TOOLS}:{os.environ['PATH']}")  # helm
     cluster = render_cluster("lab", NAMESPACE, [CHART / "ci" / "lab.yaml"], lab.chart)
     command = entrypoint(recipe_place("small"), ["storage=/runs/rayjob"])
@@ -158,8 +168,15 @@ def test_a_rayjob_runs_the_pipeline_on_a_cluster_of_its_own(lab, recipe, referen
         (job,) = lab.cluster.get("rayjobs", "--namespace", NAMESPACE)
         return job.get("status", {})
 
+    wait(lambda: shards(lab, "rayjob"), 400, status)
+    first, done = status()["rayClusterName"], shards(lab, "rayjob")
+    (head,) = [pod for pod in lab.pods(NAMESPACE, "headgroup") if pod["metadata"]["labels"]["ray.io/cluster"] == first]
+    lab.cluster.kubectl("exec", head["metadata"]["name"], "-n", NAMESPACE, "-c", "ray-head", "--", "python", "-c", KILL)
+    wait(lambda: status().get("failed") == 1, 120, status)
     wait(lambda: status().get("jobDeploymentStatus") in ("Complete", "Failed"), 600, status, every=2)
     assert status()["jobStatus"] == "SUCCEEDED", status()
+    assert status()["rayClusterName"] != first
+    assert done
     wait(lambda: len(lab.cluster.get("rayclusters", "--namespace", NAMESPACE)) == 1, 60, "its cluster stayed")
     assert_same(lab.runs / "rayjob" / "small", reference)
     lab.cluster.kubectl(
