@@ -8,8 +8,10 @@ import json
 import logging
 import os
 import re
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -188,9 +190,10 @@ def _kubectl(target: Target, *arguments: str) -> dict[str, Any]:
 
 @contextmanager
 def _port_forward(target: Target, service: str) -> Iterator[int]:
-    """A port of this machine that leads to the dashboard, by a process of our own. Ctrl-C does not reach it."""
+    """A port of this machine that leads to the dashboard, by a process of our own. No signal to us reaches it."""
     command = _command(target, "port-forward", "--address", "127.0.0.1", f"svc/{service}", ":8265")
-    with tempfile.TemporaryFile("w+") as printed:  # a pipe would fill: it prints a line for each connection
+    # A file, since a pipe would fill: it prints a line for each connection.
+    with _exit_on_signals(), tempfile.TemporaryFile("w+") as printed:
         process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             yield _wait_for_port(process, printed, service)
@@ -201,6 +204,25 @@ def _port_forward(target: Target, service: str) -> Iterator[int]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a closed terminal, raise SystemExit in the block: by default Python ends without its `finally`."""
+    ours: list[signal.Signals] = []
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        ours = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) == signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, _exit)
+    try:
+        yield
+    finally:
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
+
+
+def _exit(number: int, _: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 def _wait_for_port(process: "subprocess.Popen[bytes]", printed: Any, service: str) -> int:

@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import signal
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -125,6 +127,56 @@ def test_the_port_forward_ends_when_the_block_fails(kubectl):
     while alive(kubectl) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive(kubectl)
+
+
+WAITS = """
+import time
+from masters.access import Target, reach
+with reach(Target(release="masters")):
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_the_port_forward_ends_with_its_terminal(kubectl, number):
+    process = subprocess.Popen([sys.executable, "-c", WAITS], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(20) == 128 + number
+    finally:
+        process.kill()
+        process.communicate()
+    assert not alive(kubectl)
+
+
+def test_signals_are_handled_for_the_time_of_a_port_forward_only(kubectl):
+    before = (
+        signal.signal(signal.SIGTERM, signal.SIG_DFL),
+        signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )  # as nohup does
+    try:
+        with reach(Target(release="masters")):
+            assert callable(signal.getsignal(signal.SIGTERM))
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    finally:
+        for number, handler in zip((signal.SIGTERM, signal.SIGHUP), before, strict=True):
+            signal.signal(number, handler)
+
+
+def test_a_thread_may_reach_a_cluster_too(kubectl):
+    found = []
+
+    def ask():
+        with reach(Target(release="masters")) as access:
+            found.append(access.name)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    thread.join(30)
+    assert found == ["masters"]
 
 
 def test_versions_that_do_not_match_are_one_line_with_both(kubectl, server):
