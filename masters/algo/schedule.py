@@ -3,6 +3,9 @@
 from decimal import Decimal
 from fractions import Fraction
 
+MOST_STEPS = 1000
+"""Of one teacher: far beyond what samples could tell apart, and small enough to be written down."""
+
 
 def mask_ratios(r_max: Decimal, step: Decimal) -> tuple[Decimal, ...]:
     """The M ratios of one teacher, from `r_max` down to exactly 0 in steps of `step`.
@@ -10,10 +13,12 @@ def mask_ratios(r_max: Decimal, step: Decimal) -> tuple[Decimal, ...]:
     M = r_max / step + 1 must be whole. `r_max` = 0 gives the single ratio 0 (an unmasked teacher), whatever the step.
 
     Raises:
-        ValueError: if M is not whole; the message names steps near `step` that fit.
+        ValueError: if there are more than MOST_STEPS steps, or M is not whole; the message names steps near `step` that fit.
     """
     if r_max == 0:
         return (Decimal(0),)
+    if r_max > step * MOST_STEPS:
+        raise ValueError(f"r_max {r_max} / {step} is more than {MOST_STEPS} steps. Use a larger mask_step.")
     quotient = Fraction(r_max) / Fraction(step)
     if quotient.denominator != 1:
         raise ValueError(f"r_max {r_max} / {step} is not a whole number of steps. {_remedy(r_max, quotient)}")

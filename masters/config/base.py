@@ -1,9 +1,10 @@
 """What all sections share: strictness, and where each default comes from."""
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,39}$")]
 """Names that become parts of paths, labels and Kubernetes objects."""
@@ -21,10 +22,36 @@ Ratio = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=1)]
 """A mask ratio in [0, 1], exact."""
 
 
-class Section(BaseModel):
-    """A part of a recipe: frozen, strict types, unknown keys refused."""
+def _folder(address: str) -> str:
+    """Refuses what would become a folder of an odd name, and what may hold a password: an address is copied and shown."""
+    scheme, slashes, rest = address.partition("://")
+    if not slashes:
+        if address.startswith("~"):
+            raise ValueError("`~` is not expanded. Write the path out.")
+        if re.match(r"\w+:/", address):
+            raise ValueError(
+                "is neither a path nor an address. Write s3://bucket/folder, gs://bucket/folder or a path."
+            )
+        return address
+    if scheme not in ("s3", "gs", "file"):
+        raise ValueError("is of no kind that is known. Write s3://bucket/folder, gs://bucket/folder or a path.")
+    if "@" in rest:
+        raise ValueError("holds a user, which everyone would see. Set AWS_ACCESS_KEY_ID in the environment instead.")
+    if "?" in rest:
+        raise ValueError("holds settings after `?`. Set AWS_ENDPOINT_URL, AWS_REGION and the like in the environment.")
+    if (scheme == "file") != rest.startswith("/") or not rest.strip("/"):
+        raise ValueError("names no folder. Write s3://bucket/folder, gs://bucket/folder or file:///folder.")
+    return address
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
+"""A path of this machine, or an address in an object store."""
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, strict types, finite numbers, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def paper(default: Any, where: str, description: str, **rules: Any) -> Any:

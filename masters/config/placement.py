@@ -5,18 +5,17 @@ pod, and how many pods a group may have. An actor, and an engine with all of its
 """
 
 import functools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-
 from masters.config.problems import Problem, RecipeError
 from masters.config.resources import GangResources, PoolResources, TaskResources
 from masters.config.run import RunConfig
 from masters.config.score import TeacherJudge
+from masters.config.yaml_files import read_yaml
 
 CHART = Path(__file__).parents[2] / "k8s" / "chart"
 """Of a checkout; an installed package has none."""
@@ -66,15 +65,10 @@ def load_groups(paths: Sequence[Path]) -> tuple[Group, ...]:
     own = CHART / "values.yaml"
     files = [own, *paths] if own.is_file() else list(paths)
     values: dict[str, Any] = functools.reduce(_merged, map(_read, files), {})
-    groups = []
-    for name, group in (values.get("workerGroups") or {}).items():
-        if group and group.get("enabled"):
-            try:
-                groups.append(_group(name, group))
-            except (KeyError, TypeError, ValueError) as error:
-                problem = Problem(f"workerGroups.{name}", None, f"lacks a usable {error}", "`helm lint` says more.")
-                raise RecipeError(", ".join(map(str, paths)), [problem]) from None
-    return tuple(groups)
+    shown = ", ".join(map(str, paths))
+    groups = _mapping(values, "workerGroups", "workerGroups", shown)
+    sections = {name: _mapping(groups, name, f"workerGroups.{name}", shown) for name in groups}
+    return tuple(_group(name, group, shown) for name, group in sections.items() if group.get("enabled"))
 
 
 def check_placement(config: RunConfig, values: Sequence[Path], recipe: str = "recipe") -> tuple[Group, ...]:
@@ -167,18 +161,39 @@ def _too_small(demand: Demand, places: Sequence[Group]) -> Iterator[Problem]:
             yield Problem(path, f"{wants:g}", rule, remedy)
 
 
-def _group(name: str, values: Mapping[str, Any]) -> Group:
-    spot = bool(values.get("spot", False))
+def _group(name: str, values: Mapping[str, Any], shown: str) -> Group:
+    where, spot = f"workerGroups.{name}", bool(values.get("spot", False))
     labels = {
-        **(values.get("labels") or {}),
+        **_mapping(values, "labels", f"{where}.labels", shown),
         NODE_GROUP: values.get("nodeGroup") or name,
         "ray.io/market-type": "spot" if spot else "on-demand",
     }
     if values.get("acceleratorType"):
         labels["ray.io/accelerator-type"] = values["acceleratorType"]
-    memory = float(values["memoryGi"]) - float(values["shmGi"])
-    gpus, pods = int(values.get("gpusPerPod") or 0), int(values["maxReplicas"])
-    return Group(name, labels, float(values["cpus"]), memory, gpus, pods, spot)
+    keys = ("memoryGi", "shmGi", "cpus", "maxReplicas")
+    memory, shared, cpus, pods = (_number(values, key, where, shown) for key in keys)
+    gpus = _number({"gpusPerPod": 0, **values}, "gpusPerPod", where, shown)
+    return Group(name, labels, cpus, memory - shared, int(gpus), int(pods), spot)
+
+
+def _mapping(values: Mapping[str, Any], key: str, where: str, shown: str) -> dict[str, Any]:
+    value = values.get(key) or {}
+    if not isinstance(value, dict):
+        raise RecipeError(shown, [Problem(where, value, "is not a mapping", "`helm lint` says more.")])
+    return value
+
+
+def _number(values: Mapping[str, Any], key: str, where: str, shown: str) -> float:
+    value = values.get(key)
+    if isinstance(value, int | float) and math.isfinite(value):
+        return float(value)
+    if value is None:
+        problem = Problem(where, None, f"lacks a usable '{key}'", "`helm lint` says more.")
+    else:
+        problem = Problem(
+            f"{where}.{key}", value, "is not a number", "Write it without quotes and units: 0.5, not 500m."
+        )
+    raise RecipeError(shown, [problem])
 
 
 def _label_fits(value: str | None, wanted: str) -> bool:
@@ -198,11 +213,7 @@ def _merged(below: Any, above: Any) -> Any:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, YAMLError) as error:
-        rule = getattr(error, "strerror", None) or f"is not YAML: {error}".splitlines()[0]
-        raise RecipeError(str(path), [Problem("file", None, rule, "Name a values file of k8s/chart.")]) from None
+    values = read_yaml(path, "Name a values file of k8s/chart.")
     if not isinstance(values, dict | None):
         raise RecipeError(str(path), [Problem("file", None, "is not a mapping", "Name a values file of k8s/chart.")])
     return values or {}

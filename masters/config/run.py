@@ -5,27 +5,30 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from masters.algo.schedule import level_name, mask_ratios
-from masters.config.base import EnvironmentVariable, Name, Section, ours
+from masters.config.base import EnvironmentVariable, Folder, Name, Section, ours
 from masters.config.engine import EngineConfig
 from masters.config.evaluate import EvaluateConfig
 from masters.config.generate import GenerateConfig
 from masters.config.mask import MaskConfig
 from masters.config.models import ModelConfig, TeacherConfig
-from masters.config.prepare import PrepareConfig
+from masters.config.prepare import CustomSource, PrepareConfig
 from masters.config.problems import Problem
 from masters.config.resources import ResourcesConfig
-from masters.config.score import ScoreConfig
+from masters.config.score import ScoreConfig, TeacherJudge
+from masters.config.secrets import secret_options
 from masters.config.train import TrainConfig
 
 STUDENT = "student"
 LABEL = "label"
+RESERVED = {STUDENT, LABEL, "baseline", "parts"}
+"""Other authors, and what lies beside the teachers' folders in evaluation/."""
 
 
 class RunConfig(Section):
     """A recipe: everything that a run needs to know."""
 
     name: Name = Field(description="Of the run; its directory is <storage>/<name>.")
-    storage: str = Field("runs", min_length=1, description="Folder, s3:// or gs:// address that holds run directories.")
+    storage: Folder = Field("runs", description="Folder, s3:// or gs:// address that holds run directories.")
     seed: int = ours(0, "Of everything random; each item derives its own from it.", ge=0, lt=2**31)
     hub_token_env: EnvironmentVariable = Field(
         "HF_TOKEN", description="Environment variable with the Hugging Face token, where a model needs one."
@@ -59,13 +62,7 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
             "nobody answers",
             "Set generate.mix.teacher and generate.mix.student to 4.",
         )
-    if config.generate.max_tokens >= config.engine.max_model_len:
-        yield Problem(
-            "generate.max_tokens",
-            config.generate.max_tokens,
-            f"leaves no room for the prompt in engine.max_model_len {config.engine.max_model_len}",
-            "Raise engine.max_model_len.",
-        )
+    yield from _length_problems(config)
     gang, train = config.resources.train, config.train
     share = gang.workers * train.groups_per_micro_batch
     if train.groups_per_step % share:
@@ -85,6 +82,19 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
         )
 
 
+def _length_problems(config: RunConfig) -> Iterator[Problem]:
+    longest = {
+        "generate.max_tokens": config.generate.max_tokens,
+        "evaluate.max_tokens": config.evaluate.max_tokens,
+    }
+    if isinstance(config.score.judge, TeacherJudge):
+        longest["score.judge.max_tokens"] = config.score.judge.max_tokens
+    for path, tokens in longest.items():
+        if tokens >= config.engine.max_model_len:
+            rule = f"leaves no room for the prompt in engine.max_model_len {config.engine.max_model_len}"
+            yield Problem(path, tokens, rule, "Raise engine.max_model_len.")
+
+
 def _curriculum_problems(config: RunConfig) -> Iterator[Problem]:
     seen: set[str] = set()
     for index, teacher in enumerate(config.curriculum):
@@ -94,11 +104,11 @@ def _curriculum_problems(config: RunConfig) -> Iterator[Problem]:
         except ValueError as error:
             rule, _, remedy = str(error).partition(". ")
             yield Problem(f"{where}.mask_step", teacher.mask_step, rule, remedy)
-        if teacher.alias in {STUDENT, LABEL}:
+        if teacher.alias in RESERVED:
             yield Problem(
                 f"{where}.alias",
                 teacher.alias,
-                "names another author",
+                "names another author or folder",
                 "Use another alias, for example `big`.",
             )
         if teacher.alias in seen:
@@ -118,3 +128,10 @@ def _source_problems(config: RunConfig) -> Iterator[Problem]:
                 "Give every source its own name.",
             )
         seen.add(source.name)
+        if isinstance(source, CustomSource):
+            for where in secret_options(source.options, f"prepare.sources[{index}].options"):
+                rule = "looks like a secret, and the run's record would hold it; the value is not shown"
+                remedy = (
+                    "Give the NAME of an environment variable, as token_env: MY_TOKEN, and read it in the function."
+                )
+                yield Problem(where, None, rule, remedy)

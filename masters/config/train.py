@@ -1,8 +1,12 @@
 """How the student is trained."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from masters.config.base import Section, ours, paper
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class TrainConfig(Section):
@@ -19,7 +23,7 @@ class TrainConfig(Section):
     lr_schedule: Literal["constant", "linear"] = paper("constant", "4.1", "`linear` decays to 5 % of the peak.")
     warmup_steps: int = ours(0, "Steps of linear warm-up.", ge=0)
     weight_decay: float = ours(0.0, "Of AdamW.", ge=0)
-    betas: tuple[float, float] = ours((0.9, 0.95), "Of AdamW.")
+    betas: tuple[Beta, Beta] = ours((0.9, 0.95), "Of AdamW.")
     gradient_clip: float = ours(1.0, "Largest norm of the gradient.", gt=0)
     groups_per_step: int = ours(64, "Questions in an optimiser step, over all workers.", ge=1)
     groups_per_micro_batch: int = ours(1, "Questions that one worker takes through the models at once.", ge=1)

@@ -3,7 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
+from ruamel.yaml import YAML
 
 from masters.config.load import load_recipe, recipe_schema, validate
 from masters.config.problems import RecipeError
@@ -111,6 +113,21 @@ def test_an_override_that_leads_nowhere(write, override):
         ("generate: {max_tokens: 5000}", ["generate.max_tokens = 5000: leaves no room for the prompt in engine.max_model_len 4096"]),
         ("train: {groups_per_step: 10}\nresources: {train: {workers: 4}}", ["train.groups_per_step = 10: must be a multiple of resources.train.workers 4 x groups_per_micro_batch 1. Use 8."]),
         ("resources: {score: {min_actors: 3}}", ["resources.score = {\"min_actors\": 3}: max_actors is 1, below min_actors 3. Raise max_actors."]),
+        ("curriculum: [{alias: parts, path: b}, {alias: baseline, path: b}]", ["curriculum[0].alias = parts: names another author or folder", "curriculum[1].alias = baseline: names another"]),
+        ("curriculum: [{alias: big, path: b, mask_step: 1e-30}]", ["curriculum[0].mask_step = 1E-30: r_max 0.2 / 1E-30 is more than 1000 steps. Use a larger mask_step."]),
+        ("curriculum: [{alias: big, path: b, mask_step: 0.0001}]", ["curriculum[0].mask_step = 0.0001: r_max 0.2 / 0.0001 is more than 1000 steps."]),
+        ("curriculum: [{alias: big, path: b, r_max: [1]}]", ["curriculum[0].r_max = [1]: input should be a valid number. Write a number without quotes"]),
+        ("curriculum: [{alias: big, path: b, r_max: .nan}]", ["curriculum[0].r_max = NaN: input should be a finite number. Write a number"]),
+        ("train: {lr: .inf}", ["train.lr = Infinity: input should be a finite number. Write a number"]),
+        ("train: {betas: [2.0, -1]}", ["train.betas[0] = 2.0: input should be less than 1. Write less than 1.0.", "train.betas[1] = -1: input should be greater than or equal to 0. Write 0.0 or more."]),
+        ("evaluate: {max_tokens: 4096}", ["evaluate.max_tokens = 4096: leaves no room for the prompt in engine.max_model_len 4096. Raise"]),
+        ("score: {judge: {type: teacher, max_tokens: 9999}}", ["score.judge.max_tokens = 9999: leaves no room for the prompt"]),
+        ("score: {judge: {type: rule, tolerance: 0.1}}", ["score.judge.tolerance = 0.1: is not a field of a recipe. Known here: type."]),
+        ("score: {judge: {attempts: 3}}", ["score.judge = {\"attempts\": 3}: has no type. Write one of these as type: rule, teacher."]),
+        ("score: rule", ["score = \"rule\": input should be an object. Write its fields, one a line, or as {field: value}."]),
+        ("train: {kl: k4}", ["train.kl = \"k4\": input should be 'exact' or 'k3'. Write one of these."]),
+        ("name: My Run", ["name = \"My Run\": string should match pattern '^[a-z0-9][a-z0-9._-]{0,39}$'. Use lower-case letters"]),
+        ("name: \"\\ud800\"", ["file: holds half of a character."]),
         ("engine: {dtype: float32}", ["train.precision = bf16: is narrower than engine.dtype float32"]),
     ],
 )  # fmt: skip
@@ -137,10 +154,36 @@ def test_all_problems_are_told_at_once(write):
         ("a: 1\na: 2", "is not YAML"),
         ("- a\n- b", "is not a mapping of fields"),
         ("", "is not a mapping of fields"),
+        ("a: &a [*a]", "cannot be used: Circular reference"),
+        ("? [a, b]\n: 3", "cannot be used: keys must be str"),
+        ("a: 2020-99-99", "cannot be used: month must be in 1..12"),
+        ("[" * 3000, "is nested too deeply"),
+        ("a: b\x07", "is not YAML: unacceptable character #x0007"),
+        ("a: \udcff", "is not UTF-8 at byte 3. Save it as UTF-8."),
     ],
 )
 def test_files_that_are_no_recipes(write, text, message):
-    assert message in problems(write(text))[0]
+    path = write("")
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("My Recipe (1).yaml", "my-recipe-1"), ("run_-.yaml", "run_-"), (".x.yaml", "x"), ("a" * 50 + ".yaml", "a" * 40)],
+)
+def test_a_file_of_any_name_names_a_run(write, file, name):
+    assert load_recipe(write(SMALL, file)).name == name
+    assert load_recipe(write(SMALL, f"{name}.yaml")).name == name
+
+
+def test_a_file_whose_name_names_no_run(write):
+    assert problems(write(SMALL, "(\u00e9).yaml")) == [
+        "name: is required. Add it; `masters check --schema` describes every field."
+    ]
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -152,6 +195,55 @@ def test_secrets_are_taken_by_the_name_of_a_variable_and_never_shown(write):
     (problem,) = problems(write(SMALL + "hub_token_env: hf_aBcDeFgH\n"))
     assert "hf_aBcDeFgH" not in problem
     assert "NAME of an environment variable" in problem
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "hub_token=SECRET", "student.api_key=SECRET", "student.tken={password: SECRET}", "student.path=[hf_SECRET]",
+        "x=hf_SECRET", "student.path={a: sk-SECRET}", "x=https://me:SECRET@host", "train.lr.token=SECRET", "hub_token SECRET",
+        "score.judge={type: hf_SECRET}", "curriculum[x].path=hf_SECRET",
+        "storage=s3://key:SECRET@bucket", "storage=s3://key:SEC/SECRET@bucket", "storage=s3://b/x?secret_key=SECRET",
+        "prepare.sources=[{type: custom, name: x, reader: 'a:b', options: {hub_token: SECRET}}]",
+        "prepare.sources=[{type: custom, name: x, reader: 'a:b', options: {api-key: SECRET}}]",
+        "prepare.sources=[{type: custom, name: x, reader: 'a:b', options: {login: {password: SECRET}}}]",
+        "prepare.sources=[{type: custom, name: x, reader: 'a:b', options: {login: [hf_SECRET]}}]",
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_secret_is_refused_and_not_shown(write, override):
+    found = problems(write(SMALL), [override])
+    assert found
+    assert "SECRET" not in "".join(found)
+
+
+def test_options_may_name_variables_and_count_tokens(write):
+    options = {"token_env": "MY_TOKEN", "max_tokens": 3, "tokenizer": "x", "key": "id"}
+    source = {"type": "custom", "name": "x", "reader": "a:b", "options": options}
+    config = load_recipe(write(SMALL), [f"prepare.sources={json.dumps([source])}"])
+    assert config.prepare.sources[0].options == options
+
+
+@pytest.mark.parametrize("storage", ["runs", "/data/a@b", "s3://bucket/folder", "gs://bucket", "file:///data/runs"])
+def test_storage_is_a_path_or_an_address(write, storage):
+    assert load_recipe(write(SMALL), [f"storage={storage}"]).storage == storage
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("~/runs", "`~` is not expanded. Write the path out."),
+        ("hdfs://host/runs", "is of no kind that is known. Write s3://bucket/folder"),
+        ("s3:/bucket/runs", "is neither a path nor an address. Write s3://bucket/folder"),
+        ("s3://", "names no folder."),
+        ("s3:///runs", "names no folder."),
+        ("file://runs", "names no folder. Write s3://bucket/folder, gs://bucket/folder or file:///folder."),
+        ("s3://me@bucket", "holds a user, which everyone would see. Set AWS_ACCESS_KEY_ID in the environment instead."),
+        ("s3://bucket?region=x", "holds settings after `?`. Set AWS_ENDPOINT_URL, AWS_REGION"),
+    ],
+)
+def test_other_storage_is_refused(write, storage, message):
+    (problem,) = problems(write(SMALL), [f"storage={storage}"])
+    assert message in problem
 
 
 def test_paths_that_exist_become_absolute(write, tmp_path, monkeypatch):
@@ -182,6 +274,21 @@ def test_the_schema_describes_every_field():
     ]
     assert missing == []
     json.dumps(schema)
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [*sorted((ROOT / "recipes").rglob("*.yaml")), ROOT / "masters" / "config" / "templates" / "recipe.yaml"],
+    ids=lambda p: p.stem,
+)
+def test_editors_accept_what_is_shipped(recipe):
+    schema = recipe_schema()
+    assert schema["title"] == "Masters recipe"
+    data = YAML(typ="safe", pure=True).load(recipe.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(data, schema)
+    with pytest.raises(jsonschema.ValidationError, match="'student' is a required property"):
+        jsonschema.validate({name: value for name, value in data.items() if name != "student"}, schema)
 
 
 def test_validate_takes_plain_data():

@@ -154,6 +154,31 @@ def test_values_files_that_are_none(tmp_path):
         load_groups([tmp_path / "values.yaml"])
 
 
+SIZES = {"enabled": True, "maxReplicas": 1, "cpus": 4, "memoryGi": 16, "shmGi": 4}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("workerGroups: {generate: 3}", "workerGroups.generate = 3: is not a mapping."),
+        ("workerGroups: [a]", "workerGroups = ['a']: is not a mapping."),
+        (json.dumps({"workerGroups": {"x": {**SIZES, "cpus": "500m"}}}), "workerGroups.x.cpus = 500m: is not a number. Write it without quotes and units"),
+        (json.dumps({"workerGroups": {"x": {**SIZES, "gpusPerPod": "two"}}}), "workerGroups.x.gpusPerPod = two: is not a number."),
+        (json.dumps({"workerGroups": {"x": {**SIZES, "labels": "a"}}}), "workerGroups.x.labels = a: is not a mapping."),
+        ("workerGroups: {x: {enabled: true, maxReplicas: .inf, cpus: 1, memoryGi: 1, shmGi: 1}}", "workerGroups.x.maxReplicas = inf: is not a number."),
+        ("a: \udcff", "file: is not UTF-8 at byte 3."),
+        ("a: b\x07", "file: is not YAML: unacceptable character #x0007"),
+        ("a: &a [*a]", "file: cannot be used: Circular reference"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_values_file_is_one_line_with_its_name(tmp_path, text, message):
+    path = tmp_path / "values.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(RecipeError) as caught:
+        load_groups([path])
+    assert f"{path}: {message}" in str(caught.value)
+
+
 def test_a_values_file_lies_over_the_charts_own(tmp_path):
     (tmp_path / "values.yaml").write_text("workerGroups: {generate: {gpusPerPod: 4}, judge: {enabled: false}}")
     groups = {group.name: group for group in load_groups([tmp_path / "values.yaml"])}

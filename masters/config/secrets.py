@@ -1,0 +1,39 @@
+"""What looks like a secret is not shown, and a recipe, which is copied into the run's record, may not hold it."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+HIDDEN = "(not shown)"
+
+_NAME = re.compile(r"token|key|secret|password|credential", re.IGNORECASE)
+_TOKEN = re.compile(r"hf_|sk-")
+_ADDRESS = re.compile(r"://.*[@?]", re.DOTALL)
+"""With a user, or a query: both are places for passwords."""
+_OPTION = re.compile(
+    r"(.*[_-])?(tokens?|secrets?|passwords?|credentials?|(api|access|secret|private|auth)[_-]?key)", re.IGNORECASE
+)
+
+
+def shown(value: Any, key: str = "") -> Any:
+    """The value as it may be shown; `key` is a name that says what it is, where no field of ours does."""
+    if isinstance(value, dict):
+        return {name: shown(inside, str(name)) for name, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [shown(inside, key) for inside in value]
+    if isinstance(value, str) and (_TOKEN.match(value) or _ADDRESS.search(value) or _NAME.search(key)):
+        return HIDDEN
+    return value
+
+
+def secret_options(options: Any, where: str) -> Iterator[str]:
+    """Paths of the entries that look like secrets; the name of a variable that holds one, `..._env`, does not."""
+    if isinstance(options, dict):
+        for name, value in options.items():
+            named = isinstance(value, str) and _OPTION.fullmatch(str(name)) is not None
+            yield from [f"{where}.{name}"] if named else secret_options(value, f"{where}.{name}")
+    elif isinstance(options, list):
+        for index, value in enumerate(options):
+            yield from secret_options(value, f"{where}[{index}]")
+    elif isinstance(options, str) and _TOKEN.match(options):
+        yield where
