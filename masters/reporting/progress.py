@@ -8,6 +8,7 @@ from typing import TextIO
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.text import Text
 
 _LOG_EVERY = 60.0
 _NAME_WIDTH = 9
@@ -53,12 +54,12 @@ class Screen:
 
     def __init__(self, stream: TextIO | None = None):
         self._stream = stream or sys.stdout
-        self._console = Console(file=self._stream, highlight=False, soft_wrap=True)
+        self._console = Console(file=self._stream, highlight=False, soft_wrap=True, emoji=False)
 
     def line(self, name: str, text: str, seconds: float | None = None) -> None:
         """One finished line: a name in the first column, what there is to say, and how long it took."""
-        took = f"  [dim]{clock(seconds)}[/dim]" if seconds is not None else ""
-        self._console.print(f"[bold]{name:<{_NAME_WIDTH}}[/bold] {escape(text)}{took}")
+        took = f"  {clock(seconds)}" if seconds is not None else ""
+        self._console.print(Text.assemble((f"{name:<{_NAME_WIDTH}}", "bold"), " ", text, (took, "dim")))
 
     def text(self, text: str) -> None:
         """Plain text, unchanged."""
@@ -80,11 +81,11 @@ class Screen:
             TextColumn(f"[bold]{stage:<{_NAME_WIDTH}}[/bold]"),
             SpinnerColumn(),
             BarColumn(24),
-            TextColumn("{task.fields[words]}"),
+            TextColumn("{task.fields[words]}", markup=False),
         )
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task("", total=total or None, completed=done, words="starting")
-            yield Tracker(total, unit, done, lambda t: bar.update(task, completed=t.done, words=escape(str(t))))
+            yield Tracker(total, unit, done, lambda t: bar.update(task, completed=t.done, words=str(t)))
 
     def _line_a_minute(self, stage: str) -> Callable[[Tracker], None]:
         last = time.monotonic()
@@ -105,8 +106,3 @@ def clock(seconds: float) -> str:
         return f"{whole} s"
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
-
-
-def escape(text: str) -> str:
-    """Text in which rich finds no markup."""
-    return text.replace("[", r"\[")

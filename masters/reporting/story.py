@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from masters.data.storage import Storage
 from masters.data.tables import PREDICTIONS, REJECTS, RESPONSES, REWARDS, SAMPLES, VERDICTS
@@ -21,43 +22,52 @@ class Story:
 
 
 def read_stories(run: Storage, sample_ids: Sequence[str]) -> list[Story]:
-    """Stories in the order of the ids; unknown ids are left out. Stages that have not run leave gaps."""
+    """Stories in the order of the ids; unknown ids are left out, and what is left of them from an earlier recipe.
+
+    Stages that have not run leave gaps.
+    """
     ids = list(sample_ids)
     samples = {row["sample_id"]: Story(row) for row in run.find("samples", SAMPLES, "sample_id", ids).to_pylist()}
+    there = [sample_id for sample_id in ids if sample_id in samples]
+    if not there:
+        return []
     tables = (("verdicts", VERDICTS), ("train/rewards", REWARDS))
     facts: dict[tuple[str, str, int], dict[str, Any]] = {}
     for folder, schema in tables:
         for row in run.find(folder, schema, "sample_id", ids).to_pylist():
             facts.setdefault((row["sample_id"], row["author"], row["index"]), {}).update(row)
-    for row in run.find("responses", RESPONSES, "sample_id", ids).to_pylist():
+    for row in run.find("responses", RESPONSES, "sample_id", there).to_pylist():
         known = facts.get((row["sample_id"], row["author"], row["index"]), {})
         samples[row["sample_id"]].responses.append({**known, **row})
     for name in run.names("evaluation", "/predictions.parquet"):
-        for row in run.find(name.rpartition("/")[0], PREDICTIONS, "sample_id", ids).to_pylist():
+        for row in run.find(name.rpartition("/")[0], PREDICTIONS, "sample_id", there).to_pylist():
             samples[row["sample_id"]].predictions[name.split("/")[1]] = row
     for story in samples.values():
         story.responses.sort(key=lambda r: (r["author"] == "label", r["author"] == "student", r["author"], r["index"]))
-    return [samples[sample_id] for sample_id in ids if sample_id in samples]
+    return [samples[sample_id] for sample_id in there]
 
 
 def tell(run: Storage, sample_id: str, console: Console | None = None) -> None:
-    """Print one sample's story. Raises ValueError for an id that is neither a sample nor a reject."""
-    console = console or Console(highlight=False, soft_wrap=True)
+    """Print one sample's story. Raises ValueError for a folder of no run, and for an id that is no sample of it."""
+    if not run.exists("run.json"):
+        raise ValueError(
+            f"{run.uri}: is no run directory: run.json is not there. `masters check RECIPE` names the run's."
+        )
+    console = console or Console(highlight=False, soft_wrap=True, emoji=False)
     stories = read_stories(run, [sample_id])
     if not stories:
         _tell_reject(run, sample_id)
         return
     (story,) = stories
     sample = story.sample
-    console.print(
-        f"[bold]{sample_id}[/bold]  {sample['split']}, position {sample['position']}  {' '.join(sample['levels'])}"
-    )
+    place = f"  {sample['split']}, position {sample['position']}  {' '.join(sample['levels'])}"
+    console.print(Text.assemble((sample_id, "bold"), place))
     for name in sample["image_ids"]:
         console.print(f"image     {run.uri}/images/{name}", markup=False)
     if sample["system"]:
         console.print(f"system    {sample['system']}", markup=False)
-    for place, turn in enumerate(sample["history"]):
-        console.print(f"{'answer' if place % 2 else 'question':<9} {turn}", markup=False)
+    for number, turn in enumerate(sample["history"]):
+        console.print(f"{'answer' if number % 2 else 'question':<9} {turn}", markup=False)
     console.print(f"question  {sample['question']}", markup=False)
     console.print(f"accepted  {' | '.join(sample['answers'])}", markup=False)
     if story.responses:
@@ -73,7 +83,7 @@ def _responses_table(responses: Sequence[dict[str, Any]]) -> Table:
     for row in responses:
         numbers = [_number(row.get(key)) for key in ("divergence", "distill_reward", "advantage", "log_probability")]
         text = row["text"] if row["finish_reason"] == "stop" else f"{row['text']} [cut off]"
-        table.add_row(row["author"], str(row["index"]), text.replace("[", r"\["), verdict_word(row), *numbers)
+        table.add_row(row["author"], str(row["index"]), Text(text), verdict_word(row), *numbers)
     return table
 
 

@@ -55,6 +55,26 @@ def test_a_stage_leaves_one_line():
     assert stream.getvalue() == "prepare   3 rows [kept]  1:05\n"
 
 
+@pytest.mark.parametrize("text", [r"The area is \[x=2\] so 4", r"see \[/INST] end", "[red] a :smile: \\", "[/b]"])
+def test_what_is_said_is_not_read_as_markup(text):
+    stream = io.StringIO()
+    Screen(stream).line("mask", text, 1)
+    Screen(stream).text(text)
+    assert stream.getvalue() == f"mask      {text}  1 s\n{text}\n"
+
+
+def test_what_is_said_on_a_terminal_is_not_read_as_markup(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with Screen(stream).track("train", 3, "steps") as tracker:
+        tracker.advance(1, r"see \[/INST] end")
+    assert r"1/3 steps  see \[/INST] end" in stream.getvalue()
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (61, "1:01"), (3601, "1:00:01")])
 def test_clock(seconds, text):
     assert clock(seconds) == text
