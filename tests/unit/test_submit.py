@@ -1,12 +1,15 @@
 """What is uploaded, what is shown, and how a text that comes in pieces becomes lines."""
 
+import shutil
 import subprocess
 import sys
+import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from masters import pipeline, submit
+from masters import cli_cluster, pipeline, submit
 from masters.config.portable import local_paths, storage_problems
 
 
@@ -22,14 +25,38 @@ def test_the_command_of_a_job():
 
 
 def test_the_recipe_is_uploaded_and_nothing_else(tmp_path):
-    from pathlib import Path
-
     recipe = tmp_path / "my.yaml"
     recipe.write_text("name: x\n")
     (tmp_path / ".env").write_text("secret")
     with submit.upload_folder(recipe) as folder:
         assert [path.name for path in Path(folder).iterdir()] == ["my.yaml"]
     assert not Path(folder).exists()
+
+
+def test_of_a_checkout_ray_uploads_code_and_recipes_only(tmp_path):
+    """By Ray's own packaging, which reads .rayignore."""
+    from ray._private.runtime_env.packaging import create_package
+    from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
+
+    root, checkout, package = Path(__file__).parents[2], tmp_path / "checkout", tmp_path / "package.zip"
+    tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
+    for name in [name for name in tracked if (root / name).is_file()]:
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(root / name, checkout / name)
+    for name in ("my.yaml", ".git/config", "runs/mine/run.json", "masters/__pycache__/x.pyc", ".env"):
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_text("x")
+
+    def pack(folder, excludes):
+        create_package(folder, package, include_gitignore=True, excludes=excludes)
+
+    upload_working_dir_if_needed({"working_dir": str(checkout)}, include_gitignore=True, upload_fn=pack)
+    names = set(zipfile.ZipFile(package).namelist())
+    needed = {
+        name for name in tracked if name.startswith(("masters/", "ray_jobs/", "recipes/")) and (root / name).is_file()
+    }
+    assert names == needed | {"pyproject.toml", "my.yaml"}
+    assert package.stat().st_size < submit._MOST_BYTES
 
 
 def test_an_upload_that_is_too_big_names_the_biggest_files(tmp_path):
@@ -99,6 +126,12 @@ def test_following_gives_up_after_several_attempts(no_sleep):
     client = Client(*[("", True)] * 20)
     with pytest.raises(ConnectionError, match="lost sight of job"):
         submit.follow(SimpleNamespace(client=client), "job", print)
+
+
+def test_whoever_loses_sight_of_a_job_is_told_how_to_see_it_again(no_sleep):
+    access = SimpleNamespace(client=Client(*[("", True)] * 20))
+    with pytest.raises(ValueError, match=r"lost sight of job: .*nothing was done to it.* masters logs job -f -n a "):
+        cli_cluster._follow(access, "job", " -n a --release b", verbose=False)
 
 
 def test_a_token_that_is_refused_is_not_tried_again(no_sleep):
