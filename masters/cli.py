@@ -1,5 +1,6 @@
 """The command `masters`. Heavy imports are inside commands, so that `masters --help` is instant."""
 
+import re
 import shlex
 import sys
 import time
@@ -30,6 +31,8 @@ app.add_typer(tiny_app, name="tiny")
 Recipe = Annotated[Path, typer.Argument(help="A YAML file; `masters init` writes one.", show_default=False)]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.lr=1e-5. Repeatable.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray, vLLM and DeepSpeed print.")]
+_RAY_DATA = re.compile(r"(\n|\\n)Failed to apply UDF transform.*?(believe this to be transient\.|\Z)", re.DOTALL)
+"""What Ray Data appends to a message; a KeyError shows its message quoted."""
 _ONE_STAGE = "One stage of run; what it reads must be there"
 _STAGES = {
     "prepare": "Read and check data: samples, images, rejects with reasons.",
@@ -293,6 +296,6 @@ def _in_one_line(error: BaseException) -> str:
 
 def _without_ray_data(text: str) -> str:
     """An error without what Ray Data adds to it: an exception of its own around the one that matters, and its settings."""
-    text = text.partition("\nFailed to apply UDF transform")[0]
+    text = _RAY_DATA.sub("", text)
     told, _, wrapper = text.rpartition("\n\nThe above exception was the direct cause of the following exception:\n")
     return told if told and "UserCodeException: " in wrapper else text
