@@ -1,5 +1,6 @@
-"""The nodes of a cluster as Ray's control plane remembers them: up, gone, taken away; and what they cost so far."""
+"""The nodes of a cluster as Ray's control plane remembers them: up, gone, taken away, on their way; and what they cost so far."""
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,9 @@ from masters.config.placement import NODE_GROUP
 
 HEAD, OTHERS = "head", "others"
 _TAKEN = ("Terminated due to preemption", "Unexpected termination")
+_PENDING_SECONDS = 10
+_LAUNCHING = re.compile(r"(?P<group>\S+), (?P<count>\d+) launching")
+_STARTING = re.compile(r"\S*: (?P<group>\S+), ")
 
 
 @dataclass(frozen=True)
@@ -51,8 +55,36 @@ def _life(node: Any, now: float) -> NodeLife:
     )
 
 
-def nodes_line(nodes: Sequence[NodeLife]) -> str:
-    """By group: how many are up, how many were taken away, how many went."""
+def read_pending(access: Access) -> dict[str, int]:
+    """Workers that the autoscaler asked for and that are not up, by worker group. Raises whatever breaks on the way there."""
+    from ray.util.state.api import StateApiClient
+
+    client = StateApiClient(access.url, headers=dict(access.headers))
+    answer = client._do_request("GET", "/api/cluster_status?format=1", timeout=_PENDING_SECONDS)
+    answer.raise_for_status()
+    return _pending(answer.json()["data"]["clusterStatus"] or "")
+
+
+def _pending(report: str) -> dict[str, int]:
+    """Out of what `ray status` prints: version 2 of the autoscaler gives the dashboard nothing else."""
+    found: Counter[str] = Counter()
+    lines = iter(report.splitlines())
+    for line in lines:
+        if line == "Pending:":
+            break
+    for line in lines:
+        if not line.startswith(" "):
+            break
+        if launching := _LAUNCHING.fullmatch(line.strip()):
+            found[launching["group"]] += int(launching["count"])
+        elif starting := _STARTING.match(line.strip()):
+            found[starting["group"]] += 1
+    return dict(found)
+
+
+def nodes_line(nodes: Sequence[NodeLife], pending: Mapping[str, int] | None = None) -> str:
+    """By group: how many are up, are on their way, were taken away, went."""
+    pending = pending or {}
     up = Counter(node.group for node in nodes if node.alive)
     taken = Counter(node.group for node in nodes if node.taken)
     gone = Counter(node.group for node in nodes if not node.alive and not node.taken)
@@ -60,11 +92,12 @@ def nodes_line(nodes: Sequence[NodeLife]) -> str:
         ", ".join(
             [
                 f"{group} {up[group]} up",
+                *([f"{pending[group]} pending"] if pending.get(group) else []),
                 *([f"{taken[group]} preempted"] if taken[group] else []),
                 *([f"{gone[group]} gone"] if gone[group] else []),
             ]
         )
-        for group in sorted({*up, *taken, *gone})
+        for group in sorted({*up, *taken, *gone, *pending})
     )
 
 

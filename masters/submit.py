@@ -7,12 +7,12 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from masters.access import Access
-from masters.nodes import cost_line, nodes_line, read_nodes
+from masters.nodes import cost_line, nodes_line, read_nodes, read_pending
 from masters.reporting.progress import Screen, clock
 
 STAGES = ("prepare", "mask", "generate", "score", "train", "evaluate", "report")
@@ -224,7 +224,10 @@ def show_status(access: Access, job: Any, screen: Screen, prices: Mapping[str, f
     except Exception as error:  # noqa: BLE001  the screen is worth showing without
         screen.line("nodes", f"not known ({type(error).__name__})")
         return
-    screen.line("nodes", nodes_line(nodes))
+    pending: dict[str, int] = {}
+    with suppress(Exception):  # an autoscaler that says nothing, or none: the line is worth showing without
+        pending = read_pending(access)
+    screen.line("nodes", nodes_line(nodes, pending))
     if prices:
         screen.line("cost", cost_line(nodes, prices))
 

@@ -1,10 +1,14 @@
 """Nodes by group, what was taken away, and what they cost."""
 
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from types import SimpleNamespace
 
 import pytest
 
-from masters.nodes import NodeLife, _life, cost_line, nodes_line, parse_prices
+from masters.access import Access
+from masters.nodes import NodeLife, _life, _pending, cost_line, nodes_line, parse_prices, read_pending
 
 LIVES = [
     NodeLife("head", alive=True, taken=False, hours=2),
@@ -46,6 +50,65 @@ def test_a_living_node_counts_until_now():
 
 def test_groups_in_one_line():
     assert nodes_line(LIVES) == "generate 1 up, 1 preempted, 1 gone   head 1 up   train 0 up, 1 gone"
+
+
+def test_what_is_on_its_way_is_in_the_line():
+    said = nodes_line(LIVES, {"train": 2, "generate-ondemand": 1})
+    assert said == (
+        "generate 1 up, 1 preempted, 1 gone   generate-ondemand 0 up, 1 pending   head 1 up   train 0 up, 2 pending, 1 gone"
+    )
+
+
+def report(*pending, launches=()):
+    """What the dashboard answers, by Ray's own formatter."""
+    from ray.autoscaler.v2.schema import ClusterStatus, LaunchRequest, NodeInfo, Stats
+    from ray.autoscaler.v2.utils import ClusterStatusFormatter
+
+    def one(group, pod="", details=None):
+        return NodeInfo(group, group, pod, "10.0.0.1", details=details)
+
+    status = ClusterStatus(
+        active_nodes=[one("headgroup", "head"), one("generate", "up")],
+        idle_nodes=[one("judge", "idle")],
+        pending_launches=[LaunchRequest(group, group, 1, LaunchRequest.Status.PENDING, 0) for group in launches],
+        failed_launches=[LaunchRequest("judge", "judge", 1, LaunchRequest.Status.FAILED, 0, 0)],
+        pending_nodes=[one(group, pod, "ALLOCATED") for group, pod in pending],
+        failed_nodes=[one("train", "failed")],
+        stats=Stats(request_ts_s=0),
+    )
+    return ClusterStatusFormatter.format(status)
+
+
+def test_pending_workers_are_read_out_of_rays_report():
+    assert _pending(report(("train", "lab-train-worker-x2"), ("train", ""), launches=("generate", "train"))) == {
+        "generate": 1,
+        "train": 3,
+    }
+    assert _pending(report()) == {}
+    assert _pending("") == {}
+
+
+def test_the_dashboard_is_asked_with_the_token():
+    asked = []
+
+    class Dashboard(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(200)
+            self.end_headers()
+            words = report(("generate", "lab-generate-worker-x2"))
+            self.wfile.write(json.dumps({"result": True, "data": {"clusterStatus": words}}).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Dashboard) as http:
+        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{http.server_port}"
+        assert read_pending(Access(None, "lab", url, {"Authorization": "Bearer t"})) == {"generate": 1}
+        http.shutdown()
+    assert asked == [("/api/cluster_status?format=1", "Bearer t")]
 
 
 def test_cost_by_group_and_what_has_no_price():

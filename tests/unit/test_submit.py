@@ -11,6 +11,8 @@ import pytest
 
 from masters import cli_cluster, pipeline, submit
 from masters.config.portable import local_paths, storage_problems
+from masters.nodes import NodeLife
+from masters.reporting.progress import Screen
 
 
 def test_stages_are_the_pipelines():
@@ -126,6 +128,26 @@ def test_following_gives_up_after_several_attempts(no_sleep):
     client = Client(*[("", True)] * 20)
     with pytest.raises(ConnectionError, match="lost sight of job"):
         submit.follow(SimpleNamespace(client=client), "job", print)
+
+
+@pytest.mark.parametrize(
+    ("pending", "line"),
+    [({"generate": 2}, "generate 1 up, 2 pending"), (ConnectionError("no autoscaler"), "generate 1 up")],
+)
+def test_status_shows_the_pending_workers_where_it_can(monkeypatch, capsys, pending, line):
+    def read_pending(access):
+        if isinstance(pending, Exception):
+            raise pending
+        return pending
+
+    monkeypatch.setattr(submit, "read_nodes", lambda access: [NodeLife("generate", alive=True, taken=False, hours=1)])
+    monkeypatch.setattr(submit, "read_pending", read_pending)
+    job = SimpleNamespace(submission_id="job", status=SimpleNamespace(value="RUNNING"), message="", metadata={}, entrypoint="x",
+                          start_time=0, end_time=0)  # fmt: skip
+    access = SimpleNamespace(client=SimpleNamespace(get_job_logs=lambda _: ""))
+    submit.show_status(access, job, Screen(), {})
+    (said,) = (one for one in capsys.readouterr().out.splitlines() if one.startswith("nodes"))
+    assert said.removeprefix("nodes").strip() == line
 
 
 def test_whoever_loses_sight_of_a_job_is_told_how_to_see_it_again(no_sleep):
