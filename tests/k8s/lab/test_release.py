@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from masters.rayjob import Limits, manifests
 from tests.k8s.chart import CHART
 from tests.k8s.lab.controlplane import CommandError, until, wait
 from tests.k8s.render.test_placement import nodes
@@ -85,6 +86,34 @@ def test_an_upgrade_keeps_what_the_autoscaler_wrote_and_a_rollback_goes_back_who
     assert (group()["replicas"], group()["maxReplicas"]) == (2, 9)
     cluster.helm("rollback", "lab", "1", "--namespace", "upgrade", "--force-conflicts")
     assert (group()["replicas"], group()["maxReplicas"]) == (0, before)  # the old manifest, as the docs warn
+
+
+def test_policy_and_budgets_are_about_the_pods_of_rayjobs_too(cluster, chart):
+    """The operator names a RayJob's cluster, and labels its pods; the budgets count them."""
+    namespace = "jobs"
+    install(cluster, chart, namespace, "minimal", "--set", "podDisruptionBudget.enabled=true")
+    wait_for_rights(cluster, namespace)
+    spec = ray_cluster(cluster, namespace)
+    cluster.apply(*manifests(spec, "", "mine", "true", Limits(), namespace=namespace))
+    (policy,) = cluster.get("networkpolicies", "--namespace", namespace)
+    chosen = policy["spec"]["podSelector"]["matchLabels"]
+    selector = ",".join(f"{key}={value}" for key, value in chosen.items())
+
+    def heads():
+        pods = cluster.get("pods", "--namespace", namespace, "--selector", f"{selector},ray.io/node-type=head")
+        return sorted(pod["metadata"]["labels"]["ray.io/cluster"] for pod in pods)
+
+    wait(lambda: len(heads()) == 2, 60, heads)
+    assert heads()[0] == "lab"
+    assert heads()[1].startswith("mine-")
+
+    def guarded():
+        (budget,) = cluster.get("poddisruptionbudgets", "--namespace", namespace)
+        status = budget.get("status", {})
+        return status.get("expectedPods"), status.get("disruptionsAllowed")
+
+    wait(lambda: guarded() == (2, 0), 60, guarded)
+    cluster.kubectl("delete", "rayjob", "mine", "--namespace", namespace)
 
 
 def test_the_autoscaler_may_do_its_work_and_no_more_and_workers_nothing(cluster, chart):
