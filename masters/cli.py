@@ -190,6 +190,7 @@ def run_recipe(
     from masters.stages.cluster import disconnect
 
     def go(screen: "Screen") -> None:
+        screen.line("run", f"{recipe} -> {config.storage}/{config.name}")
         try:
             run = run_stages(config, screen, stages or NAMES)
             if stages is None:

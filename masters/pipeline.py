@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
+from masters.models.folder import pinned
 from masters.reporting.progress import Screen
 from masters.stages import evaluate, generate, mask, prepare, report, score, train
 from masters.stages.base import check_inputs, plan, run_stage
@@ -33,7 +34,7 @@ def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) 
     Raises:
         ValueError: whatever a stage finds wrong with the recipe or its data, before it is too late.
     """
-    run = run_directory(config)
+    run, config = run_directory(config), _pinned(config)
     planned = plan(STAGES, config)
     wanted = [stage for stage in STAGES if stage.name in names]
     for stage in wanted[:1]:
@@ -49,6 +50,15 @@ def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) 
     for stage in wanted:
         run_stage(stage, config, run, screen, planned)
     return run
+
+
+def _pinned(config: RunConfig) -> RunConfig:
+    """With every model of the hub at the commit that it has now; a push during a run changes nothing."""
+    models = [config.student, *config.curriculum]
+    student, *curriculum = (
+        model.model_copy(update={"path": pinned(model.path, config.hub_token_env)}) for model in models
+    )
+    return config.model_copy(update={"student": student, "curriculum": tuple(curriculum)})
 
 
 def _versions() -> dict[str, str]:

@@ -46,6 +46,13 @@ def resolve(path: str, token_env: str, *, weights: bool = True) -> Path:
     return Path(folder)
 
 
+def pinned(path: str, token_env: str) -> str:
+    """The path of a folder; a name on the hub with the commit that it has now, so that every node takes the same model."""
+    if os.path.isdir(path):
+        return path
+    return f"{path.partition('@')[0]}@{resolve(path, token_env, weights=False).name}"
+
+
 def family_of(folder: Path) -> Family:
     """The family that `config.json` names. Raises ValueError for one that Masters does not know."""
     try:

@@ -167,7 +167,8 @@ def _run_pool(
     with metrics.showing(jobs[0].task.stage, tracker):
         for receipt in dataset.iter_rows():
             receipts.append(receipt)
-            tracker.advance(receipt["rows"], receipt["author"])
+            rejected = sum(one["rejected"] for one in receipts)
+            tracker.advance(receipt["rows"], receipt["author"] + (f"  {rejected} rejected" if rejected else ""))
     return receipts
 
 

@@ -209,7 +209,9 @@ def test_in_bf16_the_ranking_of_a_group_is_that_of_float64():
     responses = _responses(lengths, [0] * 8, [1.0] * 8, vocabulary)
     objective = Objective(1.0, 0.1, "exact", False, vocabulary)
     _, low = masters_objective(*heads, responses, objective, groups=1)
-    _, exact = masters_objective(*(Head(*(part.double() for part in head)) for head in heads), responses, objective, groups=1)
+    _, exact = masters_objective(
+        *(Head(*(part.double() for part in head)) for head in heads), responses, objective, groups=1
+    )
     logits = heads[0].hidden_TH.double() @ heads[0].weight_VH.double().T
     assert logits.max() > 20
     assert torch.allclose(low.divergence_J.double(), exact.divergence_J, rtol=1e-4)

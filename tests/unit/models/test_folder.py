@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from masters.models.checkpoint import load_model
-from masters.models.folder import family_of, fingerprint, parameter_count, resolve, weight_files
+from masters.models.folder import family_of, fingerprint, parameter_count, pinned, resolve, weight_files
 
 
 @pytest.fixture
@@ -107,3 +107,17 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(folder):
     change(folder, None, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
     with pytest.raises(ValueError, match=r"missing keys, for example .*layers\.1\.mlp\.up_proj\.weight"):
         load_model(folder, torch.float32)
+
+
+def test_a_name_on_the_hub_is_pinned_to_its_commit_and_a_folder_is_not(monkeypatch, tmp_path):
+    asked = []
+
+    def download(name, *, revision, token, ignore_patterns):
+        asked.append((name, revision, ignore_patterns is not None))
+        return f"/cache/snapshots/{revision or 'c0ffee'}"
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert pinned("owner/model", "HF_TOKEN") == "owner/model@c0ffee"
+    assert pinned("owner/model@c0ffee", "HF_TOKEN") == "owner/model@c0ffee"
+    assert pinned(str(tmp_path), "HF_TOKEN") == str(tmp_path)
+    assert asked == [("owner/model", None, True), ("owner/model", "c0ffee", True)]
