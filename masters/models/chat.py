@@ -112,9 +112,14 @@ def common_vocabulary(first: ChatProcessor, second: ChatProcessor) -> int:
         ValueError: where a token has different ids in the two tokenizers.
     """
     one, two = ({index: token for token, index in p.tokenizer.get_vocab().items()} for p in (first, second))
+    check_same_tokens(one, two)
+    return min(max(one), max(two)) + 1
+
+
+def check_same_tokens(one: Mapping[int, str], two: Mapping[int, str]) -> None:
+    """Raise ValueError where an id that both have stands for two tokens."""
     for index in sorted(one.keys() & two.keys()):
         if one[index] != two[index]:
             raise ValueError(
                 f"token {index} is {one[index]!r} for one model and {two[index]!r} for the other: not of one family"
             )
-    return min(max(one), max(two)) + 1

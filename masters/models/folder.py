@@ -65,6 +65,17 @@ def family_of(folder: Path) -> Family:
     return FAMILIES[kind]
 
 
+def tokens(folder: Path) -> dict[int, str]:
+    """Token ids and tokens out of tokenizer.json; empty where there is none, or one that lists its tokens without ids."""
+    file = folder / "tokenizer.json"
+    written = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"model": {}}
+    vocabulary = written["model"].get("vocab")
+    if not isinstance(vocabulary, dict):
+        return {}
+    added = {token["id"]: token["content"] for token in written.get("added_tokens") or ()}
+    return {**{index: token for token, index in vocabulary.items()}, **added}
+
+
 def weight_files(folder: Path) -> list[str]:
     """Names of the safetensors files. Raises ValueError where there are none or where the index names another one."""
     files = sorted(file.name for file in folder.glob("*.safetensors"))

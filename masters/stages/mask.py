@@ -10,7 +10,7 @@ from masters.config.models import TeacherConfig
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
 from masters.families import MaskScope
-from masters.models.folder import family_of, fingerprint, resolve, weight_files
+from masters.models.folder import family_of, fingerprint, resolve, tokens, weight_files
 from masters.reporting.progress import Screen
 from masters.stages.base import Stage
 
@@ -57,7 +57,7 @@ def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, scree
 
     options = remote_options(config.resources.mask)
     list_files, read_file = (ray.remote(**options)(task) for task in (_list_files, _file_thresholds))
-    family, files = ray.get(list_files.remote(teacher.path, config.hub_token_env))
+    family, files = ray.get(list_files.remote(teacher.path, config.student.path, config.hub_token_env))
     ratios = mask_ratios(teacher.r_max, teacher.mask_step)
     tensors: dict[str, Any] = {}
     with screen.track("mask", len(files), f"files of {teacher.alias}") as tracker:
@@ -95,8 +95,15 @@ def _check_precision(teacher: TeacherConfig, tensors: dict[str, Any], config: Ru
         )
 
 
-def _list_files(path: str, token_env: str) -> tuple[str, list[str]]:
+def _list_files(path: str, student: str, token_env: str) -> tuple[str, list[str]]:
+    """Family and weight files of a teacher. Raises ValueError where it is not of the student's family: train would, later."""
+    from masters.models.chat import check_same_tokens
+
     folder = resolve(path, token_env)
+    try:
+        check_same_tokens(tokens(resolve(student, token_env, weights=False)), tokens(folder))
+    except ValueError as error:
+        raise ValueError(f"{student} and {path}: {error}. Take a teacher of the student's family.") from error
     return family_of(folder).name, weight_files(folder)
 
 

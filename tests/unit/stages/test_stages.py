@@ -1,5 +1,7 @@
 """What stages refuse before they start anything, and what their digests do not hold."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -42,3 +44,18 @@ def test_what_changes_no_result_redoes_nothing():
     judged = "score.judge={type: teacher, max_tokens: 32}"
     assert score.parts(recipe(judged)) == score.parts(recipe(judged, "score.numeric_tolerance=0.1"))
     assert score.parts(recipe()) != score.parts(recipe("score.numeric_tolerance=0.1"))
+
+
+def test_a_teacher_with_other_tokens_is_refused_before_it_generates(tmp_path):
+    student, teacher = "models/tiny/student", tmp_path / "teacher"
+    assert mask._list_files("models/tiny/teacher", student, "HF_TOKEN") == ("qwen2_5_vl", ["model.safetensors"])
+    shutil.copytree("models/tiny/teacher", teacher)
+    written = json.loads((teacher / "tokenizer.json").read_text())
+    swapped = written["model"]["vocab"]
+    *_, first, second = swapped
+    swapped[first], swapped[second] = swapped[second], swapped[first]
+    (teacher / "tokenizer.json").write_text(json.dumps(written))
+    with pytest.raises(
+        ValueError, match=r"models/tiny/student and .*: token \d+ is .*not of one family\. Take a teacher of"
+    ):
+        mask._list_files(str(teacher), student, "HF_TOKEN")
