@@ -35,15 +35,38 @@ def teacher(make_model, tmp_path_factory):
     return folder, path
 
 
-def two_workers(tmp_path, **arguments):
-    """What each of two ranks found."""
-    (tmp_path / "arguments.json").write_text(json.dumps({"out": str(tmp_path / "out"), **arguments}, default=str))
+JOBS = {
+    "sgd-1": {"what": "train", "optimizer": "sgd", "steps": 8, "micro_batches": 1},
+    "sgd-2": {"what": "train", "optimizer": "sgd", "steps": 8, "micro_batches": 2},
+    "bf16": {"what": "train", "optimizer": "sgd", "steps": 8, "micro_batches": 2, "precision": "bf16"},
+    "adamw": {"what": "train", "optimizer": "adamw", "steps": 8, "micro_batches": 1},
+    "mask": {"what": "mask"},
+}
+
+
+@pytest.fixture(scope="module")
+def student(make_model):
+    return make_model("student", 1)
+
+
+@pytest.fixture(scope="module")
+def two_workers(student, teacher, tmp_path_factory):
+    """Folder of what each of two ranks found in each job: <job>-<rank>.pt. One start for all: imports take longest."""
+    folder = tmp_path_factory.mktemp("ranks")
+    models = {"student": student, "teacher": teacher[0], "thresholds": teacher[1]}
+    jobs = [{"out": folder / name, **models, **job} for name, job in JOBS.items()]
+    (folder / "jobs.json").write_text(json.dumps(jobs, default=str))
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_addr=127.0.0.1", "--master_port=0",
-               "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", str(ROOT / "tests/engines/zero3_worker.py"), str(tmp_path / "arguments.json")]  # fmt: skip
+               "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", str(ROOT / "tests/engines/zero3_worker.py"), str(folder / "jobs.json")]  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(tmp_path / f"out-{rank}.pt", weights_only=False) for rank in (0, 1)]
+    return folder
+
+
+def found(folder, job):
+    """Of rank 0 and rank 1."""
+    return [torch.load(folder / f"{job}-{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
 def one_process(student, teacher, thresholds, optimizer, steps, tmp_path):
@@ -75,19 +98,16 @@ def one_process(student, teacher, thresholds, optimizer, steps, tmp_path):
     return log, dict(model.named_parameters())
 
 
+@pytest.fixture(scope="module")
+def sgd(student, teacher, tmp_path_factory):
+    """Loss and gradient norm of each of 8 steps in one process, and the weights behind them."""
+    return one_process(student, *teacher, "sgd", 8, tmp_path_factory.mktemp("sgd"))
+
+
 @pytest.mark.parametrize("micro_batches", [1, 2])
-def test_two_workers_compute_what_one_process_computes(make_model, teacher, tmp_path, micro_batches, record_property):
-    student, steps = make_model("student", 1), 8
-    folder, thresholds = teacher
-    arguments = {
-        "student": student,
-        "teacher": folder,
-        "thresholds": thresholds,
-        "optimizer": "sgd",
-        "steps": steps,
-    }
-    first, second = two_workers(tmp_path, what="train", micro_batches=micro_batches, **arguments)
-    log, weights = one_process(**arguments, tmp_path=tmp_path)
+def test_two_workers_compute_what_one_process_computes(two_workers, sgd, micro_batches, record_property):
+    first, second = found(two_workers, f"sgd-{micro_batches}")
+    log, weights = sgd
     assert first["log"] == second["log"]
     assert first["left gathered"] == []
     for (loss, norm), (expected_loss, expected_norm) in zip(first["log"], log, strict=True):
@@ -98,41 +118,24 @@ def test_two_workers_compute_what_one_process_computes(make_model, teacher, tmp_
     assert worst <= 1e-6
 
 
-def test_in_bf16_two_workers_stay_close_and_the_student_is_saved_as_it_came(make_model, teacher, tmp_path):
+def test_in_bf16_two_workers_stay_close_and_the_student_is_saved_as_it_came(two_workers, sgd, student):
     """The precision of the paper, with gradients of micro-batches summed in fp32."""
-    student, steps = make_model("student", 1), 2
-    folder, thresholds = teacher
-    arguments = {
-        "student": student,
-        "teacher": folder,
-        "thresholds": thresholds,
-        "optimizer": "sgd",
-        "steps": steps,
-    }
-    first, _ = two_workers(tmp_path, what="train", micro_batches=2, precision="bf16", **arguments)
-    log, _ = one_process(**arguments, tmp_path=tmp_path)
-    for (loss, norm), (expected_loss, expected_norm) in zip(first["log"], log, strict=True):
+    first, _ = found(two_workers, "bf16")
+    log, _ = sgd
+    for (loss, norm), (expected_loss, expected_norm) in zip(first["log"][:2], log[:2], strict=True):
         assert loss == pytest.approx(expected_loss, rel=0.02)
         assert norm == pytest.approx(expected_norm, rel=0.05)
-    saved, original = (json.loads((f / "config.json").read_text()) for f in (tmp_path / "out-student", student))
+    folder = two_workers / "bf16-student"
+    saved, original = (json.loads((f / "config.json").read_text()) for f in (folder, student))
     assert saved == original
-    dtypes = {str(weight.dtype) for _, weight in tensors(tmp_path / "out-student", "model.safetensors")}
+    dtypes = {str(weight.dtype) for _, weight in tensors(folder, "model.safetensors")}
     assert dtypes == {f"torch.{original['dtype']}"}
-    load_model(tmp_path / "out-student", torch.float32)
+    load_model(folder, torch.float32)
 
 
-def test_adamw_stays_close(make_model, teacher, tmp_path, record_property):
-    student, steps = make_model("student", 1), 8
-    folder, thresholds = teacher
-    arguments = {
-        "student": student,
-        "teacher": folder,
-        "thresholds": thresholds,
-        "optimizer": "adamw",
-        "steps": steps,
-    }
-    first, _ = two_workers(tmp_path, what="train", micro_batches=1, **arguments)
-    log, weights = one_process(**arguments, tmp_path=tmp_path)
+def test_adamw_stays_close(two_workers, student, teacher, tmp_path, record_property):
+    first, _ = found(two_workers, "adamw")
+    log, weights = one_process(student, *teacher, "adamw", 8, tmp_path)
     assert first["log"][0][0] == pytest.approx(log[0][0], rel=1e-6)
     worst = max((first["weights"][name] - weight).abs().max().item() for name, weight in weights.items())
     record_property("largest weight difference after 8 AdamW steps", worst)
@@ -141,10 +144,9 @@ def test_adamw_stays_close(make_model, teacher, tmp_path, record_property):
 
 
 @torch.no_grad()
-def test_the_gathered_teacher_is_the_exported_checkpoint_on_every_rank(make_model, teacher, tmp_path):
+def test_the_gathered_teacher_is_the_exported_checkpoint_on_every_rank(two_workers, student, teacher, tmp_path):
     folder, thresholds = teacher
-    student = make_model("student", 1)
-    ranks = two_workers(tmp_path, what="mask", teacher=folder, thresholds=thresholds, student=student)
+    ranks = found(two_workers, "mask")
     assert [rank["left"] for rank in ranks] == [0, 0]  # bytes after it was closed: the next teacher needs the room
     file = ThresholdsFile.load(thresholds)
     names = {name: QWEN2_5_VL.parameter_name(name) for name, _ in tensors(folder, "model.safetensors")}

@@ -75,17 +75,17 @@ def mask(teacher: Path, thresholds: Path, student: Path) -> dict:
 
 
 def main() -> None:
-    """python -m torch.distributed.run ... zero3_worker.py ARGUMENTS.json: writes <out>-<rank>.pt."""
-    arguments = json.loads(Path(sys.argv[1]).read_text())
+    """python -m torch.distributed.run ... zero3_worker.py JOBS.json: one job after the other writes <out>-<rank>.pt."""
     torch.set_num_threads(1)
     rank = int(os.environ["LOCAL_RANK"])
     init_process_group(rank, gpu=False)
-    out, what = arguments.pop("out"), arguments.pop("what")
-    if what == "train":
-        arguments["out"] = f"{out}-student"
-    paths = {key: Path(value) if isinstance(value, str) and "/" in value else value for key, value in arguments.items()}
-    torch.save({"train": train, "mask": mask}[what](**paths), f"{out}-{rank}.pt")
-    dist.barrier()
+    for job in json.loads(Path(sys.argv[1]).read_text()):
+        out, what = job.pop("out"), job.pop("what")
+        if what == "train":
+            job["out"] = f"{out}-student"
+        paths = {key: Path(value) if isinstance(value, str) and "/" in value else value for key, value in job.items()}
+        torch.save({"train": train, "mask": mask}[what](**paths), f"{out}-{rank}.pt")
+        dist.barrier()
     dist.destroy_process_group()
 
 

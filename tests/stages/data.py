@@ -158,8 +158,8 @@ def write_recipe(folder: Path, student: Path, teacher: Path, storage: Path) -> P
         "engine": {"max_model_len": 256},
         "resources": {
             "engine": {"compile": False, "kv_cache_gib": 0.25},
+            "prepare": {"cpus": 2},  # one task at a time: each process would import transformers anew
             "generate": {"min_actors": 2, "max_actors": 2},
-            "evaluate": {"min_actors": 2, "max_actors": 2},
             "train": {"workers": 2},
         },
     }  # fmt: skip

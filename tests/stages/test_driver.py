@@ -107,6 +107,7 @@ def test_sigterm_interrupts_like_ctrl_c_and_no_cluster_is_joined_that_was_not_na
     assert left not in said
 
 
+@pytest.mark.slow
 def test_training_that_is_interrupted_says_so(tmp_path):
     said = tell(signal.SIGINT, TRAIN.replace("STORAGE", repr(str(tmp_path))))
     assert "interrupted" in said

@@ -56,7 +56,7 @@ class JobServer(BaseHTTPRequestHandler):
 def server():
     handler = type("Handler", (JobServer,), {})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         handler.port = http.server_address[1]
         yield handler

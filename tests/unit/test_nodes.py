@@ -103,7 +103,7 @@ def test_the_dashboard_is_asked_with_the_token():
             pass
 
     with HTTPServer(("127.0.0.1", 0), Dashboard) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread = threading.Thread(target=http.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{http.server_port}"
         assert read_pending(Access(None, "lab", url, {"Authorization": "Bearer t"})) == {"generate": 1}
