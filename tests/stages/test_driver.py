@@ -114,6 +114,7 @@ def test_training_that_is_interrupted_says_so(tmp_path):
     assert "as before" in said
 
 
+@pytest.mark.slow
 def test_progress_of_training_needs_no_node_but_the_drivers():
     driver = start(QUEUE)
     printed, _ = driver.communicate(timeout=120)
