@@ -239,13 +239,13 @@ def _to_export(config: "RunConfig", target: Path, ratio: float | None, alias: st
     """The teacher and the ratio that `mask --export` asks for. Raises ValueError where something stands against it."""
     from decimal import Decimal
 
-    from masters.algo.schedule import mask_ratios, ratio_key
+    from masters.algo.schedule import ratio_key
 
     teachers = {teacher.alias: teacher for teacher in config.curriculum}
     teacher = teachers.get(alias or config.curriculum[0].alias)
     if teacher is None:
         raise ValueError(f"--teacher {alias}: no such teacher. Teachers: {', '.join(teachers)}.")
-    ratios = [ratio_key(each) for each in mask_ratios(teacher.r_max, teacher.mask_step)]
+    ratios = teacher.ratio_keys
     if ratio is None:
         raise ValueError(f"--ratio: is required with --export. Ratios of {teacher.alias}: {', '.join(ratios)}.")
     key = ratio_key(Decimal(str(ratio)))

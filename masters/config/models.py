@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from pydantic import Field
 
+from masters.algo.schedule import mask_ratios, ratio_key
 from masters.config.base import Name, Ratio, Section, ours, paper
 
 
@@ -24,3 +25,8 @@ class TeacherConfig(ModelConfig):
         Decimal("0.2"), "Table 5a; 0.4 for Qwen3-VL-32B and InternVL3.5-8B/-14B", "Largest mask ratio."
     )
     mask_step: Ratio = paper(Decimal("0.05"), "4.1", "Decrement of the mask ratio from level to level.", gt=0)
+
+    @property
+    def ratio_keys(self) -> tuple[str, ...]:
+        """The mask ratios of its levels in order, as they are written everywhere: 0.20, ..., 0.00."""
+        return tuple(map(ratio_key, mask_ratios(self.r_max, self.mask_step)))

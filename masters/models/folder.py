@@ -50,7 +50,7 @@ def pinned(path: str, token_env: str) -> str:
     """The path of a folder; a name on the hub with the commit that it has now, so that every node takes the same model."""
     if os.path.isdir(path):
         return path
-    return f"{path.partition('@')[0]}@{resolve(path, token_env, weights=False).name}"
+    return f"{path.partition('@')[0]}@{fingerprint(path, token_env)}"
 
 
 def family_of(folder: Path) -> Family:

@@ -80,6 +80,14 @@ class ThresholdsFile:
         if ratio not in (*self.ratios, UNMASKED):
             raise ValueError(f"ratio {ratio}: thresholds were made for {', '.join(self.ratios)}")
 
+    def check_count(self, name: str, ratio: str, below: int) -> None:
+        """Raise ValueError unless as many weights of a whole tensor fall below the threshold as when it was taken."""
+        expected = self.tensors[name].masked[ratio]
+        if below != expected:
+            raise ValueError(
+                f"{name}: {below} weights fall below ratio {ratio}, {expected} expected: thresholds are of another checkpoint"
+            )
+
 
 def file_thresholds(
     folder: Path, file: str, family: Family, scope: MaskScope, ratios: Iterable[Decimal]
@@ -124,12 +132,7 @@ def mask_tensor(name: str, weight: Tensor, file: ThresholdsFile, ratio: str) -> 
             f"{name}: {weight.numel()} weights in {weight.dtype}; thresholds are of {entry.numel} in {entry.dtype}"
         )
     masked = weight.contiguous().clone()
-    below = entry.apply_(masked.view(-1), ratio)
-    if below != entry.masked[ratio]:
-        expected = entry.masked[ratio]
-        raise ValueError(
-            f"{name}: {below} weights fall below ratio {ratio}, {expected} expected: thresholds are of another checkpoint"
-        )
+    file.check_count(name, ratio, entry.apply_(masked.view(-1), ratio))
     return masked
 
 

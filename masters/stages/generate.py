@@ -6,7 +6,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from masters.algo.schedule import mask_ratios, ratio_key
 from masters.config.generate import GenerateConfig
 from masters.config.run import LABEL, STUDENT, RunConfig
 from masters.data.manifests import read_manifest
@@ -38,8 +37,7 @@ def teacher_shards(config: RunConfig, teacher: int, total: int) -> list[Shard]:
     if not config.generate.mix.teacher:
         return []
     entry, every = config.curriculum[teacher], config.generate.coverage == "all"
-    ratios = [ratio_key(ratio) for ratio in mask_ratios(entry.r_max, entry.mask_step)]
-    return list(level_shards(config.levels(teacher), ratios, total, config.generate.shard_size, every=every))
+    return list(level_shards(config.levels(teacher), entry.ratio_keys, total, config.generate.shard_size, every=every))
 
 
 def author_shards(config: RunConfig, author: str, total: int) -> list[Shard]:

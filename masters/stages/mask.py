@@ -5,7 +5,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from masters.algo.schedule import mask_ratios, ratio_key
+from masters.algo.schedule import mask_ratios
 from masters.config.models import TeacherConfig
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
@@ -21,7 +21,7 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "mask.scope": config.mask.scope,
         "teachers": {
             teacher.alias: {
-                "ratios": [ratio_key(ratio) for ratio in mask_ratios(teacher.r_max, teacher.mask_step)],
+                "ratios": teacher.ratio_keys,
                 "fingerprint": fingerprint(teacher.path, config.hub_token_env),
             }
             for teacher in config.curriculum
@@ -70,7 +70,7 @@ def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, scree
                 tensors.update(found)
                 tracker.advance()
     _check_precision(teacher, tensors, config)
-    keys = tuple(ratio_key(ratio) for ratio in ratios)
+    keys = teacher.ratio_keys
     file = ThresholdsFile(
         family=family,
         scope=config.mask.scope,

@@ -163,11 +163,11 @@ def _run_pool(
         ),
         **options,
     )
-    receipts = []
+    receipts, rejected = [], 0
     with metrics.showing(jobs[0].task.stage, tracker):
         for receipt in dataset.iter_rows():
             receipts.append(receipt)
-            rejected = sum(one["rejected"] for one in receipts)
+            rejected += receipt["rejected"]
             tracker.advance(receipt["rows"], receipt["author"] + (f"  {rejected} rejected" if rejected else ""))
     return receipts
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from masters.algo.schedule import mask_ratios, ratio_key
 from masters.config.run import RunConfig
 from masters.config.train import TrainConfig
 from masters.data.shards import level_range
@@ -33,12 +32,12 @@ def steps(config: RunConfig, total: int) -> list[Step]:
     """All steps over `total` train samples: one pass for each teacher; a step never crosses a level."""
     planned: list[Step] = []
     for index, teacher in enumerate(config.curriculum):
-        names, ratios = config.levels(index), mask_ratios(teacher.r_max, teacher.mask_step)
+        names, ratios = config.levels(index), teacher.ratio_keys
         for level, ratio in enumerate(ratios):
             first, last = level_range(level, len(ratios), total)
             for start in range(first, last, config.train.groups_per_step):
                 stop = min(start + config.train.groups_per_step, last)
-                planned.append(Step(len(planned), index, names[level], ratio_key(ratio), start, stop))
+                planned.append(Step(len(planned), index, names[level], ratio, start, stop))
     return planned
 
 

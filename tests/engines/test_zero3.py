@@ -148,6 +148,7 @@ def test_the_gathered_teacher_is_the_exported_checkpoint_on_every_rank(two_worke
     folder, thresholds = teacher
     ranks = found(two_workers, "mask")
     assert [rank["left"] for rank in ranks] == [0, 0]  # bytes after it was closed: the next teacher needs the room
+    assert all("expected: thresholds are of another checkpoint" in rank["refused"] for rank in ranks)
     file = ThresholdsFile.load(thresholds)
     names = {name: QWEN2_5_VL.parameter_name(name) for name, _ in tensors(folder, "model.safetensors")}
     for ratio in ("0.50", "0.20", "0.00"):

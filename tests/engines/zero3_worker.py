@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -69,9 +70,17 @@ def mask(teacher: Path, thresholds: Path, student: Path) -> dict:
             "hidden": hidden,
             "buffers": dict(engine.vlm.named_buffers()),
         }
+    name, entry = next(iter(engine._thresholds.tensors.items()))
+    wrong = replace(entry, masked={ratio: count + 1 for ratio, count in entry.masked.items()})
+    engine._thresholds = replace(engine._thresholds, tensors={**engine._thresholds.tensors, name: wrong})
+    refused = ""
+    try:
+        engine.set_ratio("0.20")
+    except ValueError as error:
+        refused = str(error)
     weights = [parameter.ds_tensor for parameter in engine.vlm.parameters()]
     engine.close()
-    return {**states, "left": sum(weight.untyped_storage().nbytes() for weight in weights)}
+    return {**states, "refused": refused, "left": sum(weight.untyped_storage().nbytes() for weight in weights)}
 
 
 def main() -> None:
