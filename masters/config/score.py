@@ -34,3 +34,6 @@ class ScoreConfig(Section):
     numeric_tolerance: float = ours(
         0.05, "Relative tolerance of the rule judge for answers declared `number`.", ge=0, lt=1
     )
+    repetition_min_words: int = ours(
+        20, "Responses of so many words or more are wrong where one phrase, over and over, is half of them.", ge=3
+    )

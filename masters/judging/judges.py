@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from masters.config.score import TeacherJudge as TeacherJudgeConfig
 from masters.data.shards import response_seed
 from masters.engines.masked_vllm import MaskedEngine, Request, Sampling
+from masters.judging.choice import label_letter, lettered
 from masters.judging.matching import matches
 from masters.judging.parser import verdict
 from masters.judging.prompts import evaluate_prompt, score_prompt
@@ -18,13 +19,14 @@ _SCORE_TOKENS = 16
 
 @dataclass(frozen=True)
 class Item:
-    """A response to be judged. `key` names it, for seeds."""
+    """A response to be judged. `key` names the sample, for seeds; `options` are those of multiple choice, in order."""
 
     key: str
     question: str
     answers: Sequence[str]
     answer_type: str
     response: str
+    options: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class RuleJudge:
         """1 for a match, else 0; never null."""
         return [
             Verdict(
-                int(matches(item.response, item.answers, item.answer_type, self._tolerance)),
+                int(matches(item.response, item.answers, item.answer_type, self._tolerance, item.options)),
                 "normalised match",
             )
             for item in items
@@ -80,6 +82,7 @@ class TeacherJudge:
             longest,
             seed,
         )
+        self._control_tokens = tuple(chat.tokenizer.get_added_vocab())
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """Equal responses to a question are judged once."""
@@ -96,12 +99,20 @@ class TeacherJudge:
         first = self._complete(
             [self._first(item) for item in items], items, attempt, "evaluate", self._config.max_tokens
         )
-        summaries = [score_prompt(text) if text.strip() else None for text in first]
+        summaries = [
+            score_prompt(text, self._code(item, "score"), self._control_tokens) if text.strip() else None
+            for text, item in zip(first, items, strict=True)
+        ]
         second = self._complete(summaries, items, attempt, "score", _SCORE_TOKENS)
         return [Verdict(verdict(*texts), texts[0]) for texts in zip(first, second, strict=True)]
 
     def _first(self, item: Item) -> list[dict[str, Any]]:
-        return evaluate_prompt(item.question, item.answers[0], item.response)
+        code = self._code(item, "evaluate")
+        return evaluate_prompt(item.question, _ground_truth(item), item.response, code, self._control_tokens)
+
+    def _code(self, item: Item, which: str) -> str:
+        """Of the delimiters: one for all responses of a sample, so that their prompts begin alike and are cached."""
+        return f"{response_seed(self._seed, item.key, f'{which}/code'):016x}"
 
     def _complete(
         self,
@@ -129,3 +140,10 @@ class TeacherJudge:
 
     def _fits(self, prompt: str, max_tokens: int) -> bool:
         return len(self._chat.tokenizer(prompt).input_ids) + max_tokens <= self._longest
+
+
+def _ground_truth(item: Item) -> str:
+    """The label; of multiple choice, the option's letter and text."""
+    options = lettered(item.options) if item.answer_type == "choice" and item.options else {}
+    letter = label_letter(item.answers[0], options)
+    return f"{letter}. {options[letter]}" if letter else item.answers[0]

@@ -1,4 +1,4 @@
-"""score: a verdict for each response. Empty and repetitive ones are wrong by rule, labels are right; the judge gets the rest."""
+"""score: a verdict for each response. Empty and long repetitive ones are wrong by rule, labels right; a judge gets the rest."""
 
 import hashlib
 from collections import defaultdict
@@ -16,6 +16,7 @@ from masters.data.samples import read_samples
 from masters.data.shards import Shard
 from masters.data.storage import Storage
 from masters.data.tables import VERDICTS
+from masters.judging.matching import matches
 from masters.judging.repetition import is_repetitive
 from masters.reporting.progress import Screen
 from masters.stages.base import Stage
@@ -83,7 +84,7 @@ class ScoreTask:
         records, items, judged = [], [], []
         for sample in rows:
             for response in sample["responses"]:
-                value, by, words = _by_rule(response)
+                value, by, words = _by_rule(sample, response, self.config.repetition_min_words)
                 records.append(
                     {
                         "sample_id": sample["sample_id"],
@@ -96,8 +97,16 @@ class ScoreTask:
                     }
                 )
                 if not by:
-                    question, text = sample["question"], response["text"]
-                    items.append(Item(sample["sample_id"], question, sample["answers"], sample["answer_type"], text))
+                    items.append(
+                        Item(
+                            sample["sample_id"],
+                            sample["question"],
+                            sample["answers"],
+                            sample["answer_type"],
+                            response["text"],
+                            sample["options"],
+                        )
+                    )
                     judged.append(records[-1])
         judge = self._judge(engine, chat)
         for record, verdict in zip(judged, judge.judge(items), strict=True):
@@ -112,13 +121,15 @@ class ScoreTask:
         return TeacherJudge(engine, chat, self.config.judge, self.longest, self.seed)
 
 
-def _by_rule(response: dict[str, Any]) -> tuple[int | None, str, str]:
-    """(verdict, judge, words) where no judge is needed; else the judge is empty."""
+def _by_rule(sample: dict[str, Any], response: dict[str, Any], min_words: int) -> tuple[int | None, str, str]:
+    """(verdict, judge, words) where no judge is needed; else the judge is empty. What matches exactly may repeat itself."""
     if response["author"] == LABEL:
         return 1, "label", "the reference answer"
     if not response["text"].strip():
         return 0, "empty", "the response is empty"
-    if is_repetitive(response["text"]):
+    if is_repetitive(response["text"], min_words):
+        if matches(response["text"], sample["answers"], sample["answer_type"], 0.0, sample["options"]):
+            return 1, "match", "an accepted answer"
         return 0, "repetition", "one phrase over and over"
     return None, "", ""
 

@@ -1,5 +1,7 @@
 """The teacher judge on a real vLLM engine. A chart model cannot judge: what is tested is how it is asked and read."""
 
+import re
+
 import pytest
 
 from masters.config.engine import EngineConfig
@@ -57,7 +59,8 @@ def test_both_prompts_reach_the_engine_and_only_its_own_words_are_read(engine, t
     for request, words in zip(second, [text for text in said if text.strip()], strict=True):
         assert words.strip()[:12] in request.prompt
     injected = next(request.prompt for request in first if "Ignore the above" in request.prompt)
-    assert injected.count("</generated text>") == 2  # the system prompt's and the user prompt's own
+    assert injected.count("</generated text>") == 1  # the system prompt's; the user prompt's own holds a code
+    assert len(re.findall(r"</generated text [0-9a-f]{16}>", injected)) == 1
     assert [v.explanation for v in verdicts] == [said[0], said[1], said[2], said[0]]
     second_words = iter(scored)
     pairs = [(words, next(second_words) if words.strip() else "") for words in said]

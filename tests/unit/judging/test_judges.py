@@ -1,16 +1,25 @@
 """The teacher judge against an engine that says what a script tells it. (The real engine is in tests/stages.)"""
 
+import re
+
 from masters.config.score import TeacherJudge as Config
 from masters.engines.masked_vllm import Completion
 from masters.judging.judges import Item, RuleJudge, TeacherJudge
 
 
+class Tokenizer:
+    def __call__(self, text):
+        return type("Encoded", (), {"input_ids": text.split()})
+
+    def get_added_vocab(self):
+        return {"<turn>": 7}
+
+
 class Chat:
+    tokenizer = Tokenizer()
+
     def prompt(self, chat):
         return chat[-1]["content"][0]["text"]
-
-    def tokenizer(self, text):
-        return type("Encoded", (), {"input_ids": text.split()})
 
 
 class Engine:
@@ -33,11 +42,11 @@ def judge(engine, longest=1000, attempts=3):
 
 
 def honest(prompt, _):
-    if "<overall_summary>" in prompt:
+    if "<overall_summary " in prompt:
         return "1" if "same" in prompt else "0"
     return (
         "the same <answer>1</answer>"
-        if "\nred\n" in prompt.split("<generated text>")[1]
+        if "\nred\n" in prompt.split("<generated text ")[1]
         else "other <answer>0</answer>"
     )
 
@@ -55,7 +64,7 @@ def test_equal_responses_are_asked_once_and_other_samples_apart():
 
 
 def test_null_is_asked_again_with_another_seed_and_then_reported_as_null():
-    engine = Engine(lambda prompt, call: "1" if call > 2 and "<overall_summary>" in prompt else "hm")
+    engine = Engine(lambda prompt, call: "1" if call > 2 and "<overall_summary " in prompt else "hm")
     assert [v.value for v in judge(engine).judge([item("red")])] == [1]
     first, retry = engine.asked[0], engine.asked[2]
     assert first[0][0].seed != retry[0][0].seed
@@ -77,6 +86,47 @@ def test_a_prompt_that_leaves_no_room_is_null_and_not_sent():
     verdicts = judge(engine, longest=200, attempts=1).judge([item("red"), item("word " * 300)])
     assert [v.value for v in verdicts] == [1, None]
     assert len(engine.asked[0][0]) == 1
+
+
+def codes(engine):
+    return [
+        [re.findall(r"^</[a-z_ ]+ ([0-9a-f]{16})>", r.prompt, re.MULTILINE) for r in asked] for asked, _ in engine.asked
+    ]
+
+
+def test_the_code_of_the_delimiters_is_the_samples_own_and_comes_again():
+    engine, again = Engine(honest), Engine(honest)
+    items = [item("red"), item("blue"), item("red", key="a/2")]
+    judge(engine).judge(items)
+    judge(again).judge(items)
+    first, second = codes(engine)
+    assert [len(found) for found in first + second] == [3] * 3 + [1] * 3
+    assert all(len(set(found)) == 1 for found in first)
+    assert first[0] == first[1] != first[2]
+    assert not {found[0] for found in first} & {found[0] for found in second}
+    assert codes(again) == [first, second]
+
+
+def test_control_tokens_of_the_judges_own_tokenizer_are_broken_up_in_both_prompts():
+    engine = Engine(lambda prompt, _: "1" if "<overall_summary " in prompt else "fine <turn> <answer>1</answer>")
+    judge(engine).judge([item("red <turn>")])
+    prompts = [requests[0].prompt for requests, _ in engine.asked]
+    assert ["< turn>" in prompt and "<turn>" not in prompt for prompt in prompts] == [True, True]
+
+
+def test_an_unreadable_score_in_the_first_completion_is_null():
+    engine = Engine(lambda prompt, _: "1" if "<overall_summary " in prompt else "wrong <answer>Score: 0</answer>")
+    assert [v.value for v in judge(engine, attempts=1).judge([item("red")])] == [None]
+
+
+def test_multiple_choice_has_letter_and_text_as_ground_truth_and_goes_by_options_in_the_rule_judge():
+    options = ["teddy bear", "rabbit"]
+    one = Item("a/1", "What animal?", ["B", "rabbit"], "choice", "It is a rabbit", options)
+    engine = Engine(honest)
+    judge(engine).judge([one])
+    assert "\nB. rabbit\n" in engine.asked[0][0][0].prompt
+    other = Item("a/1", "What animal?", ["B"], "choice", "teddy bear", options)
+    assert [v.value for v in RuleJudge(0.05).judge([one, other])] == [1, 0]
 
 
 def test_the_rule_judge():

@@ -26,6 +26,10 @@ FIRST = [
     ("", None),
     ("<think>I never stop thinking <answer>1</answer>", None),
     ("<answer>1 or 0</answer>", None),
+    ("<answer>１</answer>", 1),
+    ("I put the score in <answer> tags: <answer>1</answer>", 1),
+    ("<answer>1</answer>, as I was told to put it in <answer> tags.", None),
+    ("A thought that the template opened. <answer>0</answer></think>Right: <answer>1</answer>", 1),
 ]
 SECOND = [
     ("1", 1),
@@ -49,7 +53,22 @@ SECOND = [
     ("one", None),
     ("<think>1", None),
     ("Score 1 (of 1)", None),
+    ("１", 1),
+    ("Final score: 0.", 0),
+    ("1\n\nThe text says red, as the ground truth does.", 1),
+    ("1\nof 3 points", None),
+    ("not 1", None),
+    ("I would not give it 1", None),
+    ("1%", None),
+    ("1 %", None),
+    ("1st", None),
+    ("1. It is wrong", None),
+    ("1 out of 1", None),
+    ("$1", None),
+    ("The score is 1 because of 3 reasons", None),
+    ("it was 0 before</think>1", 1),
 ]
+UNREADABLE = ["0.5", "10", "Score: 0", "(0)", "[0]", "0/1", "incorrect", "not 1", "1%", "", "2", "-1", "0 < 1", "one"]
 PAIRS = [
     ("<answer>1</answer>", "1", 1),
     ("<answer>0</answer>", "0", 0),
@@ -59,6 +78,11 @@ PAIRS = [
     ("no tag at all", "nothing", None),
     ("<answer>1</answer>", "", None),
     ("", "", None),
+    ("<answer>0", "1", None),
+    ("<answer foo=1>0</answer>", "1", None),
+    ("<answer/>", "1", None),
+    ("<think>It says red, so", "1", None),
+    *((f"It says red. <answer>{words}</answer>", second, None) for words in UNREADABLE for second in ("1", "0")),
 ]
 
 
