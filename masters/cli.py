@@ -4,7 +4,7 @@ import re
 import shlex
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 tiny_app = typer.Typer(help="Tiny models of a real architecture, for a run on one CPU machine.", no_args_is_help=True)
 app.add_typer(tiny_app, name="tiny")
+data_app = typer.Typer(help="Your data, before a run.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 Recipe = Annotated[Path, typer.Argument(help="A YAML file; `masters init` writes one.", show_default=False)]
 Override = Annotated[list[str] | None, typer.Option("--set", help="Override a field: --set train.lr=1e-5. Repeatable.")]
@@ -88,8 +90,32 @@ def check(
         typer.echo(
             f"{', '.join(map(str, values))}: every stage fits on its groups: {', '.join(group.name for group in groups)}"
         )
+    for line in _look_at_sources(config, elsewhere=bool(values)):
+        typer.echo(f"{recipe}: {line}")
     levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
     typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
+
+
+def _look_at_sources(config: "RunConfig", *, elsewhere: bool) -> Iterator[str]:
+    """Read the first rows of every source; what could not be looked at, where the run is for a cluster `elsewhere`.
+
+    Raises:
+        ValueError: where a source cannot be read, or none of its first rows can be used.
+    """
+    from importlib.util import find_spec
+
+    if not (find_spec("pyarrow") and find_spec("PIL")):
+        yield "its data were not looked at: pyarrow and pillow are not installed here"
+        return
+    from masters.reporting.preview import check_first_rows
+
+    for source in config.prepare.sources:
+        try:
+            check_first_rows(source, config.prepare.max_image_pixels, config.hub_token_env)
+        except ValueError as error:
+            if not elsewhere:
+                raise
+            yield f"cannot be read here, and may be on the cluster: {error}"
 
 
 @app.command()
@@ -145,6 +171,35 @@ def show(
     from masters.reporting.story import tell
 
     tell(Storage(run_directory), sample)
+
+
+@data_app.command("show")
+def data_show(
+    recipe: Annotated[
+        Path, typer.Argument(help="A recipe, or a YAML file with its `sources` or with one source.", show_default=False)
+    ],
+    rows: Annotated[int, typer.Option(min=1, help="Rows of each source and split.")] = 3,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a page with thumbnails to this file, too.", show_default=False)
+    ] = None,
+    override: Override = None,
+) -> None:
+    """Show what is understood of the first rows: images, question, answer; and why rows would be rejected."""
+    from masters.config.load import load_sources
+
+    config, token = load_sources(recipe, override or ())
+    from masters.reporting.preview import look_at, preview_page, tell_rows
+
+    looks = []
+    for source in config.sources:
+        looks.append(look_at(source, config.max_image_pixels, rows, token))
+        tell_rows(looks[-1])
+    if page:
+        try:
+            page.write_text(preview_page(looks), encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"--page {page}: cannot be written: {error.strerror}. Name another file.") from error
+        typer.echo(f"page     {page}")
 
 
 @tiny_app.command("train")

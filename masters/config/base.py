@@ -22,7 +22,7 @@ Ratio = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=1)]
 """A mask ratio in [0, 1], exact."""
 
 
-def _folder(address: str) -> str:
+def folder_or_address(address: str) -> str:
     """Refuses what would become a folder of an odd name, and what may hold a password: an address is copied and shown."""
     scheme, slashes, rest = address.partition("://")
     if not slashes:
@@ -44,7 +44,7 @@ def _folder(address: str) -> str:
     return address
 
 
-Folder = Annotated[str, Field(min_length=1), AfterValidator(_folder)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(folder_or_address)]
 """A path of this machine, or an address in an object store."""
 
 

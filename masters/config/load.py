@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from masters.config.explain import problem_of, root_causes
+from masters.config.prepare import PrepareConfig
 from masters.config.problems import Problem, RecipeError
 from masters.config.run import RunConfig, cross_checks
 from masters.config.secrets import shown as may_be_shown
@@ -55,6 +56,26 @@ def validate(data: dict[str, Any], shown: str = "recipe") -> RunConfig:
     if problems:
         raise RecipeError(shown, problems)
     return config
+
+
+def load_sources(path: str | Path, overrides: Sequence[str] = ()) -> tuple[PrepareConfig, str]:
+    """The sources of a recipe, or of a file that holds `sources` or one source alone; and the name of the hub's token.
+
+    Raises:
+        RecipeError: with every problem found in them; the rest of a recipe is not looked at.
+    """
+    data = read_recipe(path, overrides)
+    token = data.pop("hub_token_env", RunConfig.model_fields["hub_token_env"].default)
+    if "type" in data:
+        data = {"prepare": {"sources": [data]}}
+    elif "prepare" not in data:
+        data = {"prepare": {key: value for key, value in data.items() if key in PrepareConfig.model_fields}}
+    try:
+        written = json.dumps(_with_absolute_paths(data["prepare"]), default=str)
+        return PrepareConfig.model_validate_json(written), str(token)
+    except ValidationError as error:
+        found = [{**item, "loc": ("prepare", *item["loc"])} for item in root_causes(error.errors())]
+        raise RecipeError(str(path), [problem_of(item, data) for item in found]) from None
 
 
 def recipe_schema() -> dict[str, Any]:

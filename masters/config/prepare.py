@@ -2,25 +2,16 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, field_validator
 
-from masters.config.base import Name, Section, ours
+from masters.config.base import Folder, Name, Section, folder_or_address, ours
 
 Split = Literal["train", "validation", "test"]
-AnswerType = Literal["text", "number"]
+AnswerType = Literal["text", "number", "integer", "choice"]
+FileKind = Literal["json", "jsonl", "parquet", "arrow", "tsv", "webdataset"]
 
-
-def _on_a_file_system(path: str) -> str:
-    if "://" in path:
-        raise ValueError(
-            "is no path of this machine's file system. "
-            "Mount it, or copy it to a volume that all machines share; only `storage` may be s3:// or gs://."
-        )
-    return path
-
-
-LocalPath = Annotated[str, AfterValidator(_on_a_file_system)]
-"""A file or folder that readers open: they know no object stores."""
+ImageRoot = Annotated[str, AfterValidator(lambda value: folder_or_address(value) if value else value)]
+"""A folder, an address of one, or empty."""
 
 
 class ChartsSource(Section):
@@ -38,46 +29,99 @@ class ChartsSource(Section):
 class RowDefaults(Section):
     """What applies to every row of a source that does not say otherwise itself."""
 
-    split: Split = ours("train", "Split of rows without a `split` of their own.")
+    split: Split = ours("train", "Split of rows whose data do not say it: no column, no name of a file or folder.")
     answer_type: AnswerType = ours(
-        "text", "`number` allows the numeric tolerance; for rows without a type of their own."
+        "text",
+        "Of rows without a type of their own. number: may differ by score.numeric_tolerance; integer: a count or a year, "
+        "exact; choice: one of the options.",
+    )
+    image_root: ImageRoot = ours(
+        "", "Folder, s3:// or gs:// address that image paths are relative to; the folder of the data where empty."
+    )
+    fetch_images: bool = ours(False, "Whether images that rows name by http(s):// are fetched; else they are rejects.")
+    allow_tokens: tuple[str, ...] = ours(
+        (), "Tokens such as <|box_start|> that questions and answers may hold; others of that form are rejects."
     )
 
 
-class LlavaSource(RowDefaults):
-    """LLaVA-style JSON or JSONL: `id`, `image` or `images` (a path or a list), `conversations`."""
+class Choices(Section):
+    """Multiple choice: where the options stand, and what the answer column says."""
 
-    type: Literal["llava"]
-    name: Name
-    path: LocalPath = Field(description="The .json or .jsonl file.")
-    image_root: LocalPath = ours("", "Folder that image paths are relative to; the folder of `path` where empty.")
+    options: str | tuple[str, ...] = Field(description="A column with the list of options, or a list of columns.")
+    answer: Literal["index", "index_from_1", "letter", "text"] = Field(
+        description="How the answer column names an option."
+    )
+    label: Literal["letter", "text"] = ours("letter", "What is trained on: the option's letter, or its text.")
+    instruction: str | None = ours(
+        None, "Behind the listed options; may be empty. Where left out, it asks for what `label` says."
+    )
 
 
-class TableSource(RowDefaults):
-    """Parquet files, or a folder that Hugging Face `datasets` wrote, with image bytes in a column."""
+class RecordSource(RowDefaults):
+    """How the fields of a record are called. What is left out is found by the usual names; a.b is b inside the map a."""
 
-    type: Literal["parquet", "datasets"] = Field(
-        description="parquet: files; datasets: a folder that save_to_disk wrote."
+    id: str | None = ours(
+        "id", "Field with the row's id; null, or no such field: the id is a hash of the row's content and place."
+    )
+    question: str | None = ours(None, "Field with the question; where left out, the usual names.")
+    answer: str | None = ours(None, "Field with the answer: text, a number, or a list of accepted phrasings.")
+    images: str | tuple[str, ...] | None = ours(None, "Field with an image or a list of them, or several such fields.")
+    system: str | None = ours(None, "Field with a system prompt; where left out, `system` if there is one.")
+    conversation: str | None = ours(None, "Field with the turns, where a record is a conversation.")
+    split_field: str | None = ours("split", "Field with the row's split; null ignores it.")
+    answer_type_field: str | None = ours("answer_type", "Field with the row's answer type; null ignores it.")
+    question_type_field: str | None = ours(
+        "question_type", "Field that groups the report by kinds of question; null ignores it."
+    )
+    splits: dict[str, Split | Literal["skip"]] = Field(
+        default_factory=dict,
+        description="Names of splits in the data, for example {testmini: test, train_small: skip}.",
+    )
+    choices: Choices | None = ours(None, "For multiple choice.")
+    repeated_ids: Literal["reject", "number"] = ours(
+        "reject", "Rows with an id that was there before: rejects, or told apart by a number behind it."
+    )
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+
+class FilesSource(RecordSource):
+    """Files of any shape that people have: conversations or tables, recognised by their content."""
+
+    type: Literal["files", "llava", "parquet", "datasets"] = Field(
+        description="files; the other names are older spellings of it."
     )
     name: Name
-    path: LocalPath = Field(description="A file or a folder.")
-    id: str = ours("id", "Column with the row's id.")
-    question: str = ours("question", "Column with the question.")
-    answer: str = ours("answer", "Column with the answer: a string, or a list of accepted phrasings.")
-    images: str = ours("image", "Column with image bytes, or a list of them; absent in text-only data.")
-    system: str = ours("system", "Column with a system prompt, if there is one.")
+    path: Folder = Field(description="A file, or a folder of files; also at s3:// or gs://.")
+    format: FileKind | None = ours(None, "Of the files; where left out, told by their content.")
+
+
+class HubSource(RecordSource):
+    """A data set on the Hugging Face hub, or a folder laid out like one."""
+
+    type: Literal["hub"]
+    name: Name
+    path: str = Field(min_length=1, description="owner/name on the hub, or a folder.")
+    config: str | None = ours(None, "Name of the configuration, where the data set has several.")
+    revision: str | None = ours(None, "Commit, tag or branch; the commit that it names enters the digest.")
 
 
 class CustomSource(RowDefaults):
-    """A function of your own: `module:function`, called with `options`, yields masters.data.rows.RawRow."""
+    """A function of your own: `module:function`, called with `options`, yields masters.data.rows.RawRow or its fields."""
 
     type: Literal["custom"]
     name: Name
     reader: str = Field(pattern=r"^[\w.]+:\w+$", description="module:function")
     options: dict[str, Any] = Field(default_factory=dict, description="Passed to the function as keywords.")
+    repeated_ids: Literal["reject", "number"] = ours(
+        "reject", "Rows with an id that was there before: rejects, or told apart by a number behind it."
+    )
 
 
-Source = Annotated[ChartsSource | LlavaSource | TableSource | CustomSource, Field(discriminator="type")]
+Source = Annotated[ChartsSource | FilesSource | HubSource | CustomSource, Field(discriminator="type")]
 
 
 class PrepareConfig(Section):

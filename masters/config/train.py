@@ -25,7 +25,11 @@ class TrainConfig(Section):
     weight_decay: float = ours(0.0, "Of AdamW.", ge=0)
     betas: tuple[Beta, Beta] = ours((0.9, 0.95), "Of AdamW.")
     gradient_clip: float = ours(1.0, "Largest norm of the gradient.", gt=0)
-    groups_per_step: int = ours(64, "Questions in an optimiser step, over all workers.", ge=1)
+    groups_per_step: int = ours(
+        64,
+        "Questions in an optimiser step, over all workers; the last step of a level may have fewer, at the same learning rate.",
+        ge=1,
+    )
     groups_per_micro_batch: int = ours(1, "Questions that one worker takes through the models at once.", ge=1)
     precision: Literal["bf16", "fp32"] = paper(
         "bf16", "4.1: DeepSpeed", "Of weights and activations; the optimiser keeps fp32."

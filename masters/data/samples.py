@@ -11,10 +11,11 @@ from masters.data.tables import SAMPLES
 FILE_ROWS = 4096
 
 
-def write_samples(run: Storage, split: str, samples: pa.Table) -> None:
-    """Write the samples of a split, sorted by position."""
+def write_samples(run: Storage, split: str, samples: pa.Table, first: int = 0) -> None:
+    """Write samples of a split, sorted by position; the first one begins a file."""
+    assert first % FILE_ROWS == 0
     for start in range(0, samples.num_rows, FILE_ROWS):
-        run.write_table(_file(split, start // FILE_ROWS), samples.slice(start, FILE_ROWS))
+        run.write_table(_file(split, (first + start) // FILE_ROWS), samples.slice(start, FILE_ROWS))
 
 
 def read_samples(run: Storage, split: str, start: int, stop: int) -> list[dict[str, Any]]:
@@ -29,11 +30,6 @@ def read_split(run: Storage, split: str, columns: Sequence[str] | None = None) -
     """All samples of a split, or some columns of them."""
     names = run.names("samples", ".parquet")
     return run.read_tables(_of_split(names, split), SAMPLES, list(columns) if columns else None)
-
-
-def read_image(run: Storage, image_id: str) -> bytes:
-    """An image as it was given."""
-    return run.read(f"images/{image_id}")
 
 
 def _of_split(names: Iterable[str], split: str) -> list[str]:

@@ -29,14 +29,33 @@ class Storage:
 
     def folder(self, name: str) -> "Storage":
         """A folder inside this one. What follows a `?` in the URI, such as an endpoint, stays behind the path."""
-        if "://" not in self.uri:
-            return Storage(f"{self.uri}/{name}")
-        path, mark, query = self.uri.partition("?")
-        return Storage(f"{path.rstrip('/')}/{name}{mark}{query}")
+        return Storage(self.address(name))
+
+    def address(self, name: str) -> str:
+        """Path or URI of a file, as people are told it."""
+        path, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
+        return f"{path.rstrip('/')}/{name}{mark}{query}"
 
     def exists(self, name: str) -> bool:
         """Whether a file of this name is there."""
         return self._filesystem.get_file_info(self._path(name)).type == pafs.FileType.File
+
+    def is_folder(self, name: str = "") -> bool:
+        """Whether a folder of this name is there; on object stores, files below the name."""
+        return self._filesystem.get_file_info(self._path(name)).type == pafs.FileType.Directory
+
+    def size(self, name: str) -> int:
+        """Bytes of the file. Raises FileNotFoundError."""
+        info = self._filesystem.get_file_info(self._path(name))
+        if info.type != pafs.FileType.File:
+            raise FileNotFoundError(2, "No such file", self.address(name))
+        return info.size
+
+    def open(self, name: str, mapped: bool = False) -> pa.NativeFile:
+        """The file for reading at any place; `mapped` maps a local one into memory. Raises FileNotFoundError."""
+        if mapped and self._is_local:
+            return pa.memory_map(self._path(name))
+        return self._filesystem.open_input_file(self._path(name))
 
     def names(self, folder: str = "", suffix: str = "") -> list[str]:
         """Sorted names of the files below a folder, relative to this storage; unfinished files are not listed."""
@@ -50,7 +69,7 @@ class Storage:
         with self._filesystem.open_input_stream(self._path(name)) as stream:
             return stream.read()
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a file whole: a temporary file that is renamed, or one PUT to an object store."""
         path = self._path(name)
         if not self._is_local:
@@ -81,6 +100,10 @@ class Storage:
             buffer = stream.read_buffer()
         return pq.ParquetFile(pa.BufferReader(buffer)).read(columns=columns)
 
+    def open_parquet(self, name: str) -> pq.ParquetFile:
+        """A Parquet file of which a part is read: its footer now, row groups when they are asked for."""
+        return pq.ParquetFile(self._filesystem.open_input_file(self._path(name)))
+
     def read_tables(self, names: Iterable[str], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         """Tables of several Parquet files, one below the other; with no file an empty table of the schema."""
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
@@ -94,10 +117,10 @@ class Storage:
         dataset = pads.dataset(files, schema=schema, filesystem=self._filesystem, format="parquet")
         return dataset.to_table(filter=pads.field(column).isin(values))
 
-    def write_table(self, name: str, table: pa.Table) -> None:
+    def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write a table as Parquet: equal tables give equal bytes."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
         self.write(name, sink.getvalue().to_pybytes())
 
     def delete(self, name: str) -> None:
@@ -144,6 +167,6 @@ class Storage:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
-    def _put(self, path: str, content: bytes) -> None:
+    def _put(self, path: str, content: bytes | pa.Buffer) -> None:
         with self._filesystem.open_output_stream(path) as stream:
             stream.write(content)

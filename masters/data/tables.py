@@ -2,26 +2,34 @@
 
 import pyarrow as pa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 SAMPLES = pa.schema(
     [
-        ("sample_id", pa.string()),  # <source>/<row id>, unique in a run
+        ("sample_id", pa.string()),  # <source>/<row id>, unique in a split
         ("position", pa.int64()),  # in the seeded permutation of the accepted samples of the split
         (
             "levels",
             pa.list_(pa.string()),
         ),  # the level met under each teacher, in curriculum order; empty outside train
-        ("image_ids", pa.list_(pa.string())),  # names below images/
+        ("image_ids", pa.list_(pa.string())),  # <shard below images/>/<hash>.<suffix>; equal images have equal ids
         ("system", pa.string()),  # system prompt, or null
         ("history", pa.list_(pa.string())),  # earlier turns: question, answer, question, answer, ...
         ("question", pa.string()),  # <image> marks the place of an image
         ("answer", pa.string()),  # the label
         ("answers", pa.list_(pa.string())),  # every accepted phrasing, the label first
-        ("answer_type", pa.string()),  # text | number
+        ("options", pa.list_(pa.string())),  # of multiple choice, in order; else null
+        ("answer_type", pa.string()),  # text | number | integer | choice
         ("question_type", pa.string()),  # groups the report; empty where the data has none
         ("source", pa.string()),
         ("split", pa.string()),  # train | validation | test
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        ("name", pa.string()),  # <SHA-256 of content>.<suffix>; rows are sorted by it
+        ("content", pa.binary()),  # as it was given
     ]
 )
 

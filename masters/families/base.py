@@ -1,9 +1,9 @@
 """What Masters must know of a family of vision-language models, without torch: names, scopes, tokens."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 MaskScope = Literal["linear", "language_model", "all"]
 
@@ -24,6 +24,8 @@ class Family:
         image_placeholder: the text that stands for one image in a prompt.
         vision_tokens: tokens that the model would replace by image features, never valid in a response.
         end_of_turn: the token that ends an answer; it is trained on.
+        image_tokens: how many tokens an image of (width, height) pixels takes, with the image processor's settings as its
+            folder has them; raises ValueError for a shape that the processor refuses.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Family:
     image_placeholder: str
     vision_tokens: tuple[str, ...]
     end_of_turn: str
+    image_tokens: Callable[[int, int, Mapping[str, Any]], int]
 
     def in_scope(self, file_name: str, shape: Sequence[int], scope: MaskScope) -> bool:
         """Whether the tensor is masked: weights of two or more dimensions; biases and norms never."""

@@ -1,4 +1,4 @@
-"""From a sample to what a model is given: chat messages, prompt text, token ids, pixel values."""
+"""From chat messages to what a model is given: prompt text, token ids, pixel values."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from masters.data.images import upright_rgb
-from masters.data.rows import IMAGE_MARK
 from masters.families import Family
 
 
@@ -18,37 +17,6 @@ def load_image(content: bytes) -> Image.Image:
     """An encoded image, decoded as prepare checked it."""
     with Image.open(io.BytesIO(content)) as opened:
         return upright_rgb(opened)
-
-
-def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The chat of a sample: system prompt, earlier turns, question; images at their marks, else before the first turn."""
-    turns = [*sample["history"], sample["question"]]
-    marked = any(IMAGE_MARK in turn for turn in turns[::2])
-    chat: list[dict[str, Any]] = []
-    if sample["system"]:
-        chat.append({"role": "system", "content": [_text(sample["system"])]})
-    for place, turn in enumerate(turns):
-        if place % 2:
-            chat.append({"role": "assistant", "content": [_text(turn)]})
-            continue
-        unmarked_images = [] if marked or place else [{"type": "image"}] * len(sample["image_ids"])
-        chat.append({"role": "user", "content": [*unmarked_images, *_content(turn)]})
-    return chat
-
-
-def _content(turn: str) -> list[dict[str, str]]:
-    """Text and images in the order of the marks; a line break that belongs to a mark goes with it."""
-    parts: list[dict[str, str]] = []
-    for place, piece in enumerate(turn.split(IMAGE_MARK)):
-        if place:
-            parts.append({"type": "image"})
-        if piece.strip():
-            parts.append(_text(piece.strip("\n")))
-    return parts
-
-
-def _text(text: str) -> dict[str, str]:
-    return {"type": "text", "text": text}
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from typing import Any
 import jinja2
 
 from masters.config.run import RunConfig
+from masters.data.image_shards import read_image
 from masters.data.manifests import read_manifest
 from masters.data.metrics import REWARDS_FOLDER, read_metrics
-from masters.data.samples import read_image, read_split
+from masters.data.samples import read_split
 from masters.data.storage import Storage
 from masters.data.tables import REJECTS, REWARDS
 from masters.reporting import plots

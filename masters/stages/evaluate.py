@@ -102,7 +102,7 @@ class PredictTask:
                 "sample_id": row["sample_id"],
                 "question_type": row["question_type"],
                 "text": answer[0].text,
-                "correct": matches(answer[0].text, row["answers"], row["answer_type"], self.tolerance),
+                "correct": matches(answer[0].text, row["answers"], row["answer_type"], self.tolerance, row["options"]),
             }
             for row, answer in zip(rows, answers, strict=True)
         ]
@@ -114,19 +114,25 @@ def _merge(run: Storage, shards: Sequence[Shard]) -> pa.Table:
 
 
 def _score(samples: Sequence[dict[str, Any]], predictions: pa.Table, baseline: pa.Table) -> dict[str, Any]:
-    """Accuracy over all and by question type, and the paired gain over the baseline. An unanswered question is wrong."""
+    """Accuracy over all and by question type, and the paired gain over the baseline. An unanswered question is wrong.
+
+    Intervals are clustered by (first) image; a question without one is a cluster of its own.
+    """
     images = {sample["sample_id"]: (sample["image_ids"] or [sample["sample_id"]])[0] for sample in samples}
     mine, theirs = (
         {row["sample_id"]: row["correct"] for row in table.to_pylist()} for table in (predictions, baseline)
     )
     correct, before = ([table.get(key, False) for key in images] for table in (mine, theirs))
     by_type = defaultdict(list)
-    for sample in samples:
-        by_type[sample["question_type"]].append(mine.get(sample["sample_id"], False))
+    for sample, right in zip(samples, correct, strict=True):
+        by_type[sample["question_type"]].append((right, images[sample["sample_id"]]))
+    clusters = list(images.values())
     return {
-        "accuracy": asdict(accuracy_interval(correct)),
-        "gain": asdict(paired_interval(before, correct, list(images.values()))),
-        "by_type": {kind: asdict(accuracy_interval(values)) for kind, values in sorted(by_type.items())},
+        "accuracy": asdict(accuracy_interval(correct, clusters)),
+        "gain": asdict(paired_interval(before, correct, clusters)),
+        "by_type": {
+            kind: asdict(accuracy_interval(*zip(*rows, strict=True))) for kind, rows in sorted(by_type.items())
+        },
         "answered": len(mine),
     }
 

@@ -8,8 +8,9 @@ import pyarrow as pa
 
 from masters.config.generate import GenerateConfig
 from masters.config.run import LABEL, STUDENT, RunConfig
+from masters.data.image_shards import read_image
 from masters.data.manifests import read_manifest
-from masters.data.samples import read_image, read_samples
+from masters.data.samples import read_samples
 from masters.data.shards import Shard, cut, level_shards, response_seed
 from masters.data.storage import Storage
 from masters.data.tables import RESPONSES
@@ -151,7 +152,8 @@ class LabelTask:
 
 def ask(run: Storage, sample: dict[str, Any], chat: Any) -> tuple[str, list[Any]]:
     """The prompt of a sample, and its images."""
-    from masters.models.chat import load_image, messages
+    from masters.models.chat import load_image
+    from masters.models.prompts import messages
 
     images = [load_image(read_image(run, name)) for name in sample["image_ids"]]
     return chat.prompt(messages(sample)), images

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from masters.algo.objective import Responses
-from masters.data.samples import read_image
+from masters.data.image_shards import read_image
 from masters.data.storage import Storage
-from masters.models.chat import ChatProcessor, load_image, messages
+from masters.models.chat import ChatProcessor, load_image
 from masters.models.packing import Branch, Packed, Row, pack_rows, prompt_positions
+from masters.models.prompts import messages
 from masters.training.groups import Group, Response
 
 

@@ -1,6 +1,7 @@
 """The whole chain on tiny data, with real vLLM, Ray Data, Ray Train and DeepSpeed ZeRO-3 on two workers."""
 
 import collections
+import hashlib
 import math
 import re
 import shutil
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 import pytest
 
 from masters.config.load import load_recipe
+from masters.data.image_shards import read_image
 from masters.data.manifests import read_manifest
 from masters.data.metrics import REWARDS_FOLDER, read_metrics
 from masters.data.samples import read_split
@@ -21,7 +23,7 @@ from masters.stages.base import plan
 from tests.stages.conftest import masters
 from tests.stages.data import BROKEN
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.engine, pytest.mark.chain, pytest.mark.filterwarnings("default")]
 
 
 def everything(run, folder, schema):
@@ -75,8 +77,8 @@ def test_good_rows_are_samples_in_a_fixed_order_at_a_fixed_level(finished):
     assert rows["mine/text-only"]["image_ids"] == []
     assert rows["mine/talk#1"]["history"]
     assert rows["mine/talk#1"]["system"] == "Be brief."
-    images = {name for row in rows.values() for name in row["image_ids"]}
-    assert all(finished.run.exists(f"images/{name}") for name in images)
+    for image_id in {name for row in rows.values() for name in row["image_ids"]}:
+        assert image_id.rpartition("/")[2].startswith(hashlib.sha256(read_image(finished.run, image_id)).hexdigest())
 
 
 def test_every_question_is_answered_by_its_level_the_student_and_the_label(finished):

@@ -6,7 +6,7 @@ from masters.data.metrics import read_metrics
 from tests.k8s.promql import dashboard_expressions, metric_names, rule_expressions
 from tests.stages.scraping import values
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.engine, pytest.mark.chain, pytest.mark.filterwarnings("default")]
 
 NEEDS_MORE = {
     "ray_node_gpus_utilization": "a GPU",

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from masters.families.qwen2_5_vl import QWEN2_5_VL
-from masters.models.chat import ChatProcessor, common_vocabulary, load_image, messages
+from masters.models.chat import ChatProcessor, common_vocabulary, load_image
+from masters.models.prompts import messages
 
 
 def sample(**fields):
