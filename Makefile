@@ -6,7 +6,7 @@ READY := .venv/.ready
 TOOLS := .build/tools
 LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
 
-.PHONY: help setup demo demo-seeds perf test test-all test-chart test-cluster cluster-e2e kube-tools lab-tools node-tools image-test lint lock clean
+.PHONY: help setup demo demo-seeds perf test test-engines test-all test-chart test-cluster cluster-e2e kube-tools lab-tools node-tools image-test lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,10 +31,13 @@ demo-seeds: $(READY) ## three students from other seeds, with controls (an hour;
 perf: $(READY) ## side-by-side measurements on this machine, as ratios
 	@for file in masking packing; do DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(BIN)/python perf/$$file.py || exit 1; echo; done
 
-test: $(READY) kube-tools ## unit tests, the chart, and the whole chain on tiny data
-	@$(BIN)/pytest -m "not slow"
+test: $(READY) kube-tools ## unit tests, the chart, and the whole chain on tiny data (minutes)
+	@$(BIN)/pytest -m "not slow and (chain or not engine)"
 
-test-all: $(READY) kube-tools ## the above and what takes longer
+test-engines: $(READY) kube-tools ## the engines alone, kills, poison rows, a control plane
+	@$(BIN)/pytest -m "not slow and engine and not chain"
+
+test-all: $(READY) kube-tools ## both of the above and what takes longer
 	@$(BIN)/pytest
 
 test-chart: $(READY) kube-tools ## the Helm chart alone: lint, schemas, policies, refused values

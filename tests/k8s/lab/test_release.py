@@ -10,6 +10,8 @@ from tests.k8s.chart import CHART
 from tests.k8s.lab.controlplane import CommandError, until, wait
 from tests.k8s.render.test_placement import nodes
 
+pytestmark = pytest.mark.engine
+
 CLOUDS = ("gke", "eks", "karpenter", "aks")
 NO_MONITORING = ("--set", "monitoring.podMonitor.enabled=false", "--set", "monitoring.rules.enabled=false")
 LARGE = {"cpu": "200", "memory": "2Ti", "pods": "50", "ephemeral-storage": "2Ti"}
