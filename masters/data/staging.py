@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from masters.data.files import Mark
+from masters.data.sources.files import Mark
 from masters.data.storage import Storage
 from masters.data.tables import SAMPLES
 

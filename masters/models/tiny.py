@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from masters.data.charts import SIZE, scene
+from masters.data.sources.charts import SIZE, scene
 from masters.families.qwen2_5_vl import QWEN2_5_VL
 
 SPECIAL_TOKENS = (

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from masters.data.charts import Question, Scene, scenes
+from masters.data.sources.charts import Question, Scene, scenes
 from masters.models.chat import ChatProcessor
 from masters.models.folder import family_of
 from masters.models.packing import Branch, Row, hidden_states, pack_rows, prompt_positions

@@ -15,9 +15,9 @@ from rich.text import Text
 from masters.config.prepare import Source
 from masters.data.image_files import ImageReader
 from masters.data.images import upright_rgb
-from masters.data.readers import Part, parts_of, read_part
 from masters.data.rejects import RejectError, SkipRow
 from masters.data.rows import check_row, row_key
+from masters.data.sources.readers import Part, parts_of, read_part
 
 _THUMBNAIL = 320
 _CHECKED = 5

@@ -17,13 +17,13 @@ import pyarrow as pa
 from masters.config.prepare import Source
 from masters.config.run import RunConfig
 from masters.data import staging
-from masters.data.fingerprints import fingerprint as source_fingerprint
 from masters.data.image_files import ImageReader
 from masters.data.image_shards import ImageShards
 from masters.data.order import Keys, permutation_key
-from masters.data.readers import Part, Read, parts_of, read_part
 from masters.data.rejects import RejectError, SkipRow
 from masters.data.rows import RawRow, check_row, row_key
+from masters.data.sources.fingerprints import fingerprint as source_fingerprint
+from masters.data.sources.readers import Part, Read, parts_of, read_part
 from masters.data.staging import Ending
 from masters.data.storage import Storage
 from masters.data.summary import SourceSummary

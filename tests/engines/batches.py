@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from masters.data.charts import scene
+from masters.data.sources.charts import scene
 from masters.families.qwen2_5_vl import QWEN2_5_VL
 from masters.models.chat import ChatProcessor
 from masters.training.batches import Collator, MicroBatch, of_rank

@@ -9,7 +9,7 @@ import pytest
 from masters.algo.schedule import ratio_key
 from masters.config.engine import EngineConfig
 from masters.config.resources import EngineResources
-from masters.data.charts import scene
+from masters.data.sources.charts import scene
 from masters.engines.masked_vllm import MaskedEngine, Request, Sampling, engine_environment
 from masters.families.qwen2_5_vl import QWEN2_5_VL
 from masters.models.chat import ChatProcessor

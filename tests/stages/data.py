@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from masters.data.charts import scenes
+from masters.data.sources.charts import scenes
 
 BROKEN = {
     "line is not JSON": "{oops",

@@ -14,8 +14,8 @@ from masters.config.load import validate
 from masters.data import staging
 from masters.data.image_shards import read_image
 from masters.data.order import permutation_key
-from masters.data.readers import parts_of
 from masters.data.samples import read_split
+from masters.data.sources.readers import parts_of
 from masters.data.storage import Storage
 from masters.data.tables import REJECTS, SAMPLES
 from masters.reporting.progress import Screen

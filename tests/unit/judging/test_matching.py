@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from masters.data.charts import scene
+from masters.data.sources.charts import scene
 from masters.judging.matching import matches
 from masters.judging.normalising import normalise
 from masters.judging.quantities import Quantity, quantity

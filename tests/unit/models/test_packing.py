@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from masters.data.charts import scene
+from masters.data.sources.charts import scene
 from masters.families.qwen2_5_vl import QWEN2_5_VL
 from masters.models.chat import ChatProcessor
 from masters.models.checkpoint import load_model

@@ -10,8 +10,8 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 import pytest
 
-from masters.data import json_files
-from masters.data.files import kind_of, list_files, records
+from masters.data.sources import json_files
+from masters.data.sources.files import kind_of, list_files, records
 from masters.data.storage import Storage
 
 ROWS = [

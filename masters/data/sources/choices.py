@@ -7,9 +7,9 @@ from string import ascii_uppercase
 from typing import Any
 
 from masters.config.prepare import Choices
-from masters.data.fields import absent, look_up
-from masters.data.marks import Mark, parse
 from masters.data.rejects import RejectError, shown
+from masters.data.sources.fields import absent, look_up
+from masters.data.sources.marks import Mark, parse
 
 _INSTRUCTIONS = {
     "letter": "Answer with the option's letter from the given choices directly.",

@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from masters.data.records import START, Mark, Record, reading, unpacked
+from masters.data.sources.records import START, Mark, Record, reading, unpacked
 from masters.data.storage import Storage
 
 _IMAGES = {"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff"}

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from masters.config.prepare import FilesSource
-from masters.data.dialects import check_fields, rows_of
 from masters.data.rows import RawRow
+from masters.data.sources.dialects import check_fields, rows_of
 
 FOLDER = Path(__file__).parent / "dialects"
 CASES = [

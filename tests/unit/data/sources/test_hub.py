@@ -8,7 +8,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from masters.config.prepare import Source
-from masters.data.hub import hub_parts, hub_records, resolve_revision
+from masters.data.sources.hub import hub_parts, hub_records, resolve_revision
 
 CARD = """---
 configs:

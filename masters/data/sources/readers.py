@@ -24,11 +24,11 @@ from masters.config.prepare import (
     RecordSource,
     Source,
 )
-from masters.data import files, hub
-from masters.data.charts import chart_rows
-from masters.data.dialects import check_fields, rows_of
-from masters.data.files import Mark
 from masters.data.rows import RawRow
+from masters.data.sources import files, hub
+from masters.data.sources.charts import chart_rows
+from masters.data.sources.dialects import check_fields, rows_of
+from masters.data.sources.files import Mark
 from masters.data.splits import file_splits
 
 _LISTERS, _CHECKED = 16, 64

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masters.data.fields import absent
-from masters.data.marks import Mark, Marked, Piece, parse
 from masters.data.rejects import RejectError, shown
+from masters.data.sources.fields import absent
+from masters.data.sources.marks import Mark, Marked, Piece, parse
 
 _ROLES = {
     "system": "system", "developer": "system",

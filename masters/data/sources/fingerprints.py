@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from masters.config.prepare import CustomSource, FilesSource, HubSource, Source
-from masters.data import files, hub
+from masters.data.sources import files, hub
 from masters.data.storage import Storage
 
 _WHOLE, _ALL_WHOLE = 64 << 20, 1 << 30

@@ -12,7 +12,7 @@ import pytest
 MIB = 1 << 20
 READ = """
 import sys
-from masters.data.files import pieces, records
+from masters.data.sources.files import pieces, records
 from masters.data.storage import Storage
 
 def peak():

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from masters.data.files import kind_of, list_files, pieces, records
+from masters.data.sources.files import kind_of, list_files, pieces, records
 from masters.data.storage import Storage
 from tests.unit.data.test_rows import png
 

@@ -5,9 +5,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from masters.config.prepare import RecordSource
-from masters.data.choices import as_list, choose, option_fields, options_of
-from masters.data.conversations import Conversation, Turn, conversation_of, history_turns, turns_of
-from masters.data.fields import (
+from masters.data.rejects import RejectError
+from masters.data.rows import IMAGE_MARK
+from masters.data.sources.choices import as_list, choose, option_fields, options_of
+from masters.data.sources.conversations import Conversation, Turn, conversation_of, history_turns, turns_of
+from masters.data.sources.fields import (
     ANSWERS,
     QUESTIONS,
     absent,
@@ -20,9 +22,7 @@ from masters.data.fields import (
     unread_images,
     usual_name,
 )
-from masters.data.marks import Mark, Marked, names_pictures, odd_marks, place_images
-from masters.data.rejects import RejectError
-from masters.data.rows import IMAGE_MARK
+from masters.data.sources.marks import Mark, Marked, names_pictures, odd_marks, place_images
 
 _GROUNDING = ("<bbox>", "<ref-object>")
 

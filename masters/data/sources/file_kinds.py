@@ -6,8 +6,8 @@ import tarfile
 from collections.abc import Mapping
 
 from masters.config.prepare import FileKind
-from masters.data.json_files import DEPTHS, LOOKED_AT, STRINGS_AND_BRACKETS
-from masters.data.records import packing, reading, unpacked
+from masters.data.sources.json_files import DEPTHS, LOOKED_AT, STRINGS_AND_BRACKETS
+from masters.data.sources.records import packing, reading, unpacked
 from masters.data.storage import Storage
 
 _HEAD = 1 << 20

@@ -11,11 +11,11 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from masters.config.prepare import Source
-from masters.data import fingerprints
-from masters.data.fingerprints import fingerprint
 from masters.data.image_files import ImageReader
-from masters.data.readers import parts_of, read_part
 from masters.data.rows import RawRow, check_row
+from masters.data.sources import fingerprints
+from masters.data.sources.fingerprints import fingerprint
+from masters.data.sources.readers import parts_of, read_part
 from tests.unit.data.test_rows import png
 
 
@@ -61,7 +61,7 @@ def every_kind(tmp_path):
     (hub / "data").mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(rows), hub / "data" / "train-00000-of-00001.parquet")
     made = {name: source(type="files", path=str(folder / name)) for name in ("d.jsonl", "d.json", "d.parquet", "d.tsv")}
-    custom = source(type="custom", reader="tests.unit.data.test_readers:seven")
+    custom = source(type="custom", reader="tests.unit.data.sources.test_readers:seven")
     return {
         **made,
         "hub": source(type="hub", path=str(hub)),

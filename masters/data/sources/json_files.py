@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from masters.data.records import START, Mark, Record, reading, unpacked
+from masters.data.sources.records import START, Mark, Record, reading, unpacked
 from masters.data.storage import Storage
 
 LOOKED_AT = 20

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterator
 
 from masters.config.prepare import FileKind
-from masters.data.file_kinds import kind_of, suffix_kind
-from masters.data.json_files import array_records, line_records
-from masters.data.records import START, Mark, Record
+from masters.data.sources.file_kinds import kind_of, suffix_kind
+from masters.data.sources.json_files import array_records, line_records
+from masters.data.sources.records import START, Mark, Record
+from masters.data.sources.table_files import arrow_records, parquet_pieces, parquet_records, tsv_records
+from masters.data.sources.tar_files import member_records
 from masters.data.storage import Storage
-from masters.data.table_files import arrow_records, parquet_pieces, parquet_records, tsv_records
-from masters.data.tar_files import member_records
 
 __all__ = ["Mark", "Record", "kind_of", "list_files", "pieces", "records"]
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from masters.config.prepare import HubSource
-from masters.data.records import START, Mark, Record
+from masters.data.sources.records import START, Mark, Record
 
 
 def resolve_revision(source: HubSource, token_env: str) -> str:

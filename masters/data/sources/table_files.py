@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from masters.data.records import START, Mark, Record, reading, unpacked
+from masters.data.sources.records import START, Mark, Record, reading, unpacked
 from masters.data.storage import Storage
 
 _PIECE_ROWS, _PIECE_BYTES = 1000, 64 << 20
