@@ -37,7 +37,8 @@ def thresholds(weight: Tensor, ratios: Sequence[Decimal], slices: int = 1) -> Th
     """Exact order-statistic thresholds of all ratios from a histogram of magnitude patterns.
 
     Args:
-        weight: bf16, fp16 or fp32, any shape with dim 0 divisible into `slices`; finite.
+        weight: bf16, fp16 or fp32, any shape with dim 0 divisible into `slices`; finite. Where it or its slices are empty
+            there is nothing to mask: patterns and counts are 0.
         ratios: each in [0, 1].
         slices: leading slices that get a threshold of their own.
 
@@ -46,7 +47,8 @@ def thresholds(weight: Tensor, ratios: Sequence[Decimal], slices: int = 1) -> Th
     """
     if weight.dtype not in _INTEGER:
         raise ValueError(f"dtype {weight.dtype}: masking knows {', '.join(map(str, _INTEGER))}")
-    per_slice = [_slice_thresholds(part, ratios) for part in weight.reshape(slices, -1)]
+    rows = weight.reshape(slices, weight.numel() // max(1, slices))
+    per_slice = [_slice_thresholds(part, ratios) for part in rows]
     return Thresholds(
         patterns=tuple(tuple(part[i][0] for part in per_slice) for i in range(len(ratios))),
         masked=tuple(sum(part[i][1] for part in per_slice) for i in range(len(ratios))),
@@ -57,8 +59,8 @@ def mask_(flat: Tensor, patterns: Sequence[int], *, dtype: torch.dtype, slice_nu
     """Zero in place the weights below their threshold (Eq. 2), in a flat piece of a tensor. Returns how many they were.
 
     Args:
-        flat: [n] contiguous piece of the flattened tensor: all of it, or the shard that one rank holds. Its dtype must
-            hold every value of `dtype` exactly.
+        flat: [n] contiguous piece of the flattened tensor: all of it, or the shard that one rank holds, which may be
+            empty. Its dtype must hold every value of `dtype` exactly.
         patterns: one per slice, as `thresholds` returned them for one ratio.
         dtype: of the checkpoint that the patterns were taken from.
         slice_numel: weights per slice.
@@ -93,6 +95,8 @@ def pattern_value(pattern: int, dtype: torch.dtype) -> float:
 def _slice_thresholds(weight: Tensor, ratios: Sequence[Decimal]) -> list[tuple[int, int]]:
     """(pattern, number below it) for each ratio."""
     n = weight.numel()
+    if n == 0:
+        return [(0, 0)] * len(ratios)
     ranks = [int(Fraction(ratio) * n) for ratio in ratios]
     patterns = weight.detach().reshape(-1).view(_INTEGER[weight.dtype])
     find = _ranks_32 if weight.dtype == torch.float32 else _ranks_16

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from masters.algo.divergence import jsd, log_probabilities, reverse_kl, reverse_kl_k3
-from masters.algo.reward import advantages, distill_reward
+from masters.algo.reward import TIE, advantages, distill_reward, shared_divergence
 
 
 class Head(NamedTuple):
@@ -36,6 +36,7 @@ class Objective:
         kl: `exact` over the vocabulary (needs a reference model) or the `k3` estimate at the taken tokens.
         clamp_advantages: replace negative advantages by 0, so that no response is pushed down.
         vocabulary: true vocabulary size that student and teacher share.
+        tie: relative spread of D up to which a group is tied: TIE, or TIE_BF16 where forwards are bf16.
     """
 
     policy_weight: float
@@ -43,6 +44,7 @@ class Objective:
     kl: Literal["exact", "k3"]
     clamp_advantages: bool
     vocabulary: int
+    tie: float = TIE
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Terms:
     gradient_norms: dict[str, Tensor]
     """Squared norm of each term's gradient at the student's hidden states."""
     divergence_J: Tensor
+    """D; responses of a group with the same tokens share one."""
     kl_J: Tensor
     log_probability_J: Tensor
     distill_reward_J: Tensor
@@ -108,9 +111,11 @@ def masters_objective(
     kl_T = _kl_to_reference(student_TV, taken_T, reference, responses, objective)
     jsd_T = jsd(student_TV, teacher_TV)
 
-    divergence_J = _token_mean(jsd_T.detach(), responses)
+    divergence_J = shared_divergence(
+        _token_mean(jsd_T.detach(), responses), responses.target_T, responses.response_T, responses.group_J
+    )
     judged_J = ~responses.accuracy_J.isnan()
-    distill_J = distill_reward(divergence_J, responses.group_J, judged_J)
+    distill_J = distill_reward(divergence_J, responses.group_J, judged_J, objective.tie)
     reward_J = responses.accuracy_J.nan_to_num().to(distill_J.dtype) + distill_J
     advantage_J = advantages(reward_J, responses.group_J, judged_J)
     if objective.clamp_advantages:

@@ -2,24 +2,49 @@
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 TIE = 1e-4
-"""Relative spread of D under which all responses of a group transfer equally well."""
+"""Relative spread of D under which all responses of a group transfer equally well, where forwards are fp32."""
+
+TIE_BF16 = 2e-3
+"""The same where forwards are bf16: one response at two places of a row was seen with D 1.2e-3 apart."""
 
 ROUNDING = 1e-6
 """Divergences up to this are rounding of fp32 sums: the responses are tied, too."""
 
 
-def distill_reward(divergence_J: Tensor, group_J: Tensor, judged_J: Tensor) -> Tensor:
+def shared_divergence(divergence_J: Tensor, target_T: Tensor, response_T: Tensor, group_J: Tensor) -> Tensor:
+    """D of each response, that of the first where several of a group have the same tokens: [J].
+
+    Equal responses are worth the same, but each is computed at another place of its row and rounded otherwise; the min-max
+    of Eq. 7 would stretch these roundings to full size.
+
+    Args:
+        divergence_J: token mean of the JSD of each response.
+        target_T: token ids, >= 0, response by response.
+        response_T: which response each token belongs to, ascending.
+        group_J: the question that each response answers.
+    """
+    size = group_J.numel()
+    lengths = torch.bincount(response_T, minlength=size).tolist()
+    tokens_JL = pad_sequence(target_T.split(lengths), batch_first=True, padding_value=-1)
+    kind_J = torch.cat([group_J[:, None], tokens_JL], dim=1).unique(dim=0, return_inverse=True)[1]
+    first = torch.full_like(group_J, size).scatter_reduce(0, kind_J, torch.arange(size, device=group_J.device), "amin")
+    return divergence_J[first[kind_J]]
+
+
+def distill_reward(divergence_J: Tensor, group_J: Tensor, judged_J: Tensor, tie: float = TIE) -> Tensor:
     """Reverse min-max normalised divergence within each group (Eq. 7): [J], in [0, 1].
 
-    R_distill = (Dmax - D) / (Dmax - Dmin); 1 for all where Dmax - Dmin <= 1e-4 * Dmax, else noise would be stretched to
+    R_distill = (Dmax - D) / (Dmax - Dmin); 1 for all where Dmax - Dmin <= tie * Dmax, else noise would be stretched to
     full size, and where Dmax is no more than rounding. Min and max are taken over the judged responses; the others get 0.
 
     Args:
         divergence_J: token mean of the JSD of each response, >= 0, fp32 or float64.
         group_J: the question that each response answers, integers from 0.
         judged_J: bool; responses with a verdict.
+        tie: TIE, or TIE_BF16 where the hidden states behind D were computed in bf16.
     """
     groups = int(group_J.max()) + 1
     low, high = divergence_J.new_full((groups,), torch.inf), divergence_J.new_full((groups,), -torch.inf)
@@ -27,8 +52,8 @@ def distill_reward(divergence_J: Tensor, group_J: Tensor, judged_J: Tensor) -> T
     low = low.scatter_reduce(0, index_J, values_J, "amin")[group_J]
     high = high.scatter_reduce(0, index_J, values_J, "amax")[group_J]
     spread = high - low
-    tie = (spread <= TIE * high) | (high <= ROUNDING)
-    reward = torch.where(tie, torch.ones_like(spread), (high - divergence_J) / torch.where(tie, 1.0, spread))
+    tied = (spread <= tie * high) | (high <= ROUNDING)
+    reward = torch.where(tied, torch.ones_like(spread), (high - divergence_J) / torch.where(tied, 1.0, spread))
     return torch.where(judged_J, reward, torch.zeros_like(reward))
 
 

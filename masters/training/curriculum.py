@@ -29,7 +29,11 @@ class Step:
 
 
 def steps(config: RunConfig, total: int) -> list[Step]:
-    """All steps over `total` train samples: one pass for each teacher; a step never crosses a level."""
+    """All steps over `total` train samples: one pass for each teacher; a step never crosses a level.
+
+    The last step of a level holds what is left of it, often fewer than `train.groups_per_step` groups. It is a whole optimiser
+    step: its loss is the mean over its own groups and the learning rate is not scaled, so that its groups weigh more.
+    """
     planned: list[Step] = []
     for index, teacher in enumerate(config.curriculum):
         names, ratios = config.levels(index), teacher.ratio_keys

@@ -93,7 +93,10 @@ def _run_steps(
 def _take_step(
     trio: Trio, step: Step, batches: Sequence[MicroBatch], rate: float, device: torch.device
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """One optimiser step: its metrics over all ranks, and what each response of this rank earned."""
+    """One optimiser step: its metrics over all ranks, and what each response of this rank earned.
+
+    The loss is the mean over the step's own groups: a short step at the end of a level is as large as any other.
+    """
     metrics, norm, averaged_over = StepMetrics(), None, dist.get_world_size() * len(batches)
     size = step.stop - step.start
     for batch in batches:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from masters.algo.objective import Head, Objective, masters_objective, sft_objective
+from masters.algo.reward import TIE, TIE_BF16
 from masters.config.run import RunConfig
 from masters.config.train import TrainConfig
 from masters.data.storage import Storage
@@ -112,8 +113,7 @@ class Cast:
             gradient_checkpointing=train.gradient_checkpointing,
         )
         reference = Zero3Frozen(folder, train.precision) if train.kl_weight > 0 and not self.alone else None
-        vocabulary = common_vocabulary(self.chat, self.chat)
-        objective = Objective(train.policy_weight, train.kl_weight, train.kl, train.clamp_advantages, vocabulary)
+        objective = objective_of(train, common_vocabulary(self.chat, self.chat))
         self.trio = Trio(student, None, reference, objective)
 
     def take_level(self, step: Step) -> None:
@@ -133,6 +133,12 @@ class Cast:
         assert self.trio.teacher is not None
         if self.trio.teacher.ratio != step.ratio:
             self.trio.teacher.set_ratio(step.ratio)
+
+
+def objective_of(train: TrainConfig, vocabulary: int) -> Objective:
+    """The recipe's objective; what counts as tied depends on the precision of its forwards."""
+    tie = TIE_BF16 if train.precision == "bf16" else TIE
+    return Objective(train.policy_weight, train.kl_weight, train.kl, train.clamp_advantages, vocabulary, tie)
 
 
 def _adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

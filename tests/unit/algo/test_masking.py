@@ -113,6 +113,26 @@ def test_a_wider_copy_is_masked_exactly(dtype):
     assert torch.equal(narrow.float(), wide)
 
 
+@pytest.mark.parametrize(
+    ("shape", "slices"), [((0,), 1), ((0, 4), 1), ((4, 0), 1), ((3, 0), 3), ((0, 5, 5), 0)], ids=str
+)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_in_an_empty_tensor_there_is_nothing_to_mask(shape, slices, dtype):
+    weight = torch.empty(shape, dtype=dtype)
+    found = thresholds(weight, RATIOS, slices)
+    assert found.patterns == ((0,) * slices,) * len(RATIOS)
+    assert found.masked == (0,) * len(RATIOS)
+    for patterns in found.patterns:
+        assert mask_(weight.view(-1), patterns, dtype=dtype, slice_numel=0) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_rank_that_holds_nothing_masks_nothing(dtype):
+    found = thresholds(_weights("normal", dtype), [Decimal("0.5")])
+    for start in (0, 57 * 43):
+        assert mask_(torch.empty(0, dtype=dtype), found.patterns[0], dtype=dtype, slice_numel=57 * 43, start=start) == 0
+
+
 def test_a_narrower_copy_is_refused():
     with pytest.raises(ValueError, match=r"cannot be masked by thresholds of a torch\.float32 checkpoint"):
         mask_(torch.zeros(4, dtype=torch.bfloat16), [1], dtype=torch.float32, slice_numel=4)

@@ -186,6 +186,43 @@ def test_extreme_logits_stay_finite():
     assert student.hidden_TH.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("kl", ["exact", "k3"])
+def test_a_token_that_the_student_lost_leaves_loss_and_gradients_finite(kl):
+    """Logit -90 at a taken token: exp(90) is no fp32 number."""
+    student_logits, other_logits = torch.zeros(3, 9), torch.zeros(3, 9)
+    student_logits[1, 4] = -90.0
+    identity = torch.eye(9)
+    student = Head(student_logits.requires_grad_(), identity)
+    others = Head(other_logits, identity)
+    responses = Responses(torch.full((3,), 4), torch.tensor([0, 0, 1]), torch.tensor([0, 0]), torch.tensor([1.0, 0.0]))
+    loss, terms = masters_objective(student, others, others, responses, Objective(1.0, 0.1, kl, False, 9), groups=1)
+    loss.backward()
+    assert loss.isfinite()
+    assert all(norm.isfinite() for norm in terms.gradient_norms.values())
+    assert student.hidden_TH.grad.isfinite().all()
+    if kl == "k3":
+        assert student.hidden_TH.grad[1, 4] < -1e6  # the token is pulled back
+
+
+def test_equal_responses_share_one_divergence_and_one_reward():
+    """Given other hidden states, as roundings at another place of a row would be, only larger."""
+    torch.manual_seed(0)
+    heads = _heads(10, 9)
+    responses = _responses([2, 2, 4, 2], [0, 0, 0, 0], [1, 1, 0, 1], 9)
+    responses.target_T[[2, 3, 8, 9]] = responses.target_T[[0, 1, 0, 1]]
+    _, terms = masters_objective(*heads, responses, Objective(1.0, 0.1, "exact", False, 9), groups=1)
+    for values in (terms.divergence_J, terms.distill_reward_J, terms.advantage_J):
+        assert values[0] == values[1] == values[3] != values[2]
+
+
+@pytest.mark.parametrize(("tie", "expected"), [(1e-4, [1.0, 0.0]), (0.99, [1.0, 1.0])])
+def test_the_objective_says_what_is_tied(tie, expected):
+    torch.manual_seed(1)
+    heads, responses = _heads(6, 9), _responses([3, 3], [0, 0], [1, 1], 9)
+    _, terms = masters_objective(*heads, responses, Objective(1.0, 0.1, "exact", False, 9, tie), groups=1)
+    assert sorted(terms.distill_reward_J.tolist(), reverse=True) == expected
+
+
 def test_sft_is_cross_entropy_token_mean_then_response_mean():
     torch.manual_seed(0)
     responses = _responses([3, 1, 2], [0, 0, 1], [1, 1, 1], 9)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from masters.algo.reward import advantages, distill_reward
+from masters.algo.reward import TIE, TIE_BF16, advantages, distill_reward, shared_divergence
 
 ONE = torch.zeros(4, dtype=torch.long)
 ALL = torch.ones(4, dtype=torch.bool)
@@ -19,6 +19,42 @@ def test_noise_is_not_stretched_to_full_size():
     assert distill_reward(divergence, ONE, ALL).tolist() == [1.0, 1.0, 1.0, 1.0]
     apart = torch.tensor([0.1, 0.1, 0.1, 0.1 * (1 + 2e-4)])
     assert distill_reward(apart, ONE, ALL).tolist() == pytest.approx([1.0, 1.0, 1.0, 0.0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("tie", "spread", "expected"),
+    [
+        (TIE, 0.9e-4, [1.0, 1.0, 1.0, 1.0]),
+        (TIE, 1.2e-4, [1.0, 1.0, 1.0, 0.0]),
+        (TIE, 1.2e-3, [1.0, 1.0, 1.0, 0.0]),
+        (TIE_BF16, 1.2e-3, [1.0, 1.0, 1.0, 1.0]),
+        (TIE_BF16, 1.9e-3, [1.0, 1.0, 1.0, 1.0]),
+        (TIE_BF16, 2.2e-3, [1.0, 1.0, 1.0, 0.0]),
+    ],
+)
+def test_what_counts_as_tied_depends_on_the_precision_of_the_forwards(tie, spread, expected):
+    divergence = torch.tensor([0.1, 0.1, 0.1, 0.1 * (1 + spread)])
+    assert distill_reward(divergence, ONE, ALL, tie).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("responses", "groups", "expected"),
+    [
+        ([[5, 6], [5, 6], [7]], [0, 0, 0], [0, 0, 2]),
+        ([[7], [5, 6], [5, 6]], [0, 0, 0], [0, 1, 1]),
+        ([[5, 6], [7], [5, 6], [7]], [0, 0, 0, 0], [0, 1, 0, 1]),
+        ([[5, 6], [5], [5, 6, 6], [6, 5]], [0, 0, 0, 0], [0, 1, 2, 3]),  # a prefix, a longer one, another order
+        ([[5], [5, 0], [0, 5]], [0, 0, 0], [0, 1, 2]),  # token 0 is a token
+        ([[5, 6], [5, 6], [5, 6]], [0, 1, 1], [0, 1, 1]),  # other questions, other responses
+        ([[5]], [0], [0]),
+    ],
+)
+def test_equal_responses_of_a_group_have_the_divergence_of_the_first(responses, groups, expected):
+    divergence = torch.tensor([0.1 * (j + 1) for j in range(len(responses))])
+    tokens = torch.tensor([token for response in responses for token in response])
+    index = torch.repeat_interleave(torch.arange(len(responses)), torch.tensor([len(r) for r in responses]))
+    shared = shared_divergence(divergence, tokens, index, torch.tensor(groups))
+    assert torch.equal(shared, divergence[expected])
 
 
 def test_all_zero_divergence_is_a_tie():
