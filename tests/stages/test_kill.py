@@ -21,10 +21,10 @@ from tests.stages.conftest import MASTERS, environment, masters
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 
 
-def kill_when(condition, recipe, storage, seconds=300):
+def kill_when(condition, recipe, storage, seconds=300, command="run"):
     """Start the command; SIGKILL it, and only it, as soon as the condition holds."""
     driver = subprocess.Popen(
-        [MASTERS, "run", recipe, "--set", f"storage={storage}"], env=environment(), stdout=subprocess.PIPE, text=True
+        [MASTERS, command, recipe, "--set", f"storage={storage}"], env=environment(), stdout=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + seconds
     while not condition():
