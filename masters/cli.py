@@ -165,12 +165,15 @@ cli_cluster.register(app)
 def show(
     run_directory: Annotated[str, typer.Argument(metavar="RUN", help="A run directory.")],
     sample: Annotated[str, typer.Option(help="Id of a sample, for example charts/000017-0.")],
+    save_images: Annotated[
+        Path | None, typer.Option(help="Write the sample's images to this folder.", show_default=False)
+    ] = None,
 ) -> None:
     """Tell the whole story of one sample: question, responses, verdicts, rewards, answers."""
     from masters.data.storage import Storage
     from masters.reporting.story import tell
 
-    tell(Storage(run_directory), sample)
+    tell(Storage(run_directory), sample, save_images=save_images)
 
 
 @data_app.command("show")
@@ -178,7 +181,9 @@ def data_show(
     recipe: Annotated[
         Path, typer.Argument(help="A recipe, or a YAML file with its `sources` or with one source.", show_default=False)
     ],
-    rows: Annotated[int, typer.Option(min=1, help="Rows of each source and split.")] = 3,
+    rows: Annotated[
+        int, typer.Option(min=1, help="Rows of each source; where files are of several splits, of each.")
+    ] = 3,
     page: Annotated[
         Path | None, typer.Option(help="Write a page with thumbnails to this file, too.", show_default=False)
     ] = None,

@@ -29,7 +29,11 @@ class ChartsSource(Section):
 class RowDefaults(Section):
     """What applies to every row of a source that does not say otherwise itself."""
 
-    split: Split = ours("train", "Split of rows whose data do not say it: no column, no name of a file or folder.")
+    split: Split = ours(
+        "train",
+        "Split of rows without one in a field. Where it is set, it goes before names of files and folders, which may then say "
+        "one split only; where it is left out, they go before it.",
+    )
     answer_type: AnswerType = ours(
         "text",
         "Of rows without a type of their own. number: may differ by score.numeric_tolerance; integer: a count or a year, "
@@ -47,11 +51,15 @@ class RowDefaults(Section):
 class Choices(Section):
     """Multiple choice: where the options stand, and what the answer column says."""
 
-    options: str | tuple[str, ...] = Field(description="A column with the list of options, or a list of columns.")
-    answer: Literal["index", "index_from_1", "letter", "text"] = Field(
-        description="How the answer column names an option."
+    options: str | tuple[str, ...] = Field(
+        description="Field with the list of options, or several fields with one each."
     )
-    label: Literal["letter", "text"] = ours("letter", "What is trained on: the option's letter, or its text.")
+    answer: Literal["index", "index_from_1", "letter", "text"] = Field(
+        description="How the answer names an option: by its place from 0 or from 1, its letter, or its text."
+    )
+    label: Literal["letter", "text"] = ours(
+        "letter", "What is trained on: the option's letter, or its text; the other is accepted too."
+    )
     instruction: str | None = ours(
         None, "Behind the listed options; may be empty. Where left out, it asks for what `label` says."
     )
@@ -63,11 +71,15 @@ class RecordSource(RowDefaults):
     id: str | None = ours(
         "id", "Field with the row's id; null, or no such field: the id is a hash of the row's content and place."
     )
-    question: str | None = ours(None, "Field with the question; where left out, the usual names.")
+    question: str | None = ours(None, "Field with the question; where left out, the usual names (docs/data.md).")
     answer: str | None = ours(None, "Field with the answer: text, a number, or a list of accepted phrasings.")
-    images: str | tuple[str, ...] | None = ours(None, "Field with an image or a list of them, or several such fields.")
+    images: str | tuple[str, ...] | None = ours(
+        None, "Field with an image or a list of them, or several such fields; where left out, the usual names."
+    )
     system: str | None = ours(None, "Field with a system prompt; where left out, `system` if there is one.")
-    conversation: str | None = ours(None, "Field with the turns, where a record is a conversation.")
+    conversation: str | None = ours(
+        None, "Field with the turns, where a record is a conversation; where left out, the usual names."
+    )
     split_field: str | None = ours("split", "Field with the row's split; null ignores it.")
     answer_type_field: str | None = ours("answer_type", "Field with the row's answer type; null ignores it.")
     question_type_field: str | None = ours(
@@ -77,7 +89,7 @@ class RecordSource(RowDefaults):
         default_factory=dict,
         description="Names of splits in the data, for example {testmini: test, train_small: skip}.",
     )
-    choices: Choices | None = ours(None, "For multiple choice.")
+    choices: Choices | None = ours(None, "For multiple choice: options are refused without it.")
     repeated_ids: Literal["reject", "number"] = ours(
         "reject", "Rows with an id that was there before: rejects, or told apart by a number behind it."
     )
@@ -95,8 +107,10 @@ class FilesSource(RecordSource):
         description="files; the other names are older spellings of it."
     )
     name: Name
-    path: Folder = Field(description="A file, or a folder of files; also at s3:// or gs://.")
-    format: FileKind | None = ours(None, "Of the files; where left out, told by their content.")
+    path: Folder = Field(description="A file, or a folder of files of one kind; also at s3:// or gs://.")
+    format: FileKind | None = ours(
+        None, "Of the files; where left out, told by their content. In a folder with several kinds, the one to read."
+    )
 
 
 class HubSource(RecordSource):

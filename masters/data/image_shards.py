@@ -54,7 +54,7 @@ def read_image(run: Storage, image_id: str) -> bytes:
     table = file.read_row_group(group)
     place = pc.index(table["name"], name).as_py()
     if place < 0:
-        raise KeyError(f"{image_id}: no such image in {run.uri}/{_file(shard)}")
+        raise KeyError(f"{image_id}: no such image in {run.address(_file(shard))}")
     return table["content"][place].as_py()
 
 
@@ -69,6 +69,7 @@ def keep_only(run: Storage, shard: str, digests: Collection[str]) -> None:
     left = {row["name"]: row["content"] for row in table.to_pylist() if row["name"][:32] in digests}
     if not left:
         run.delete(_file(shard))
+        _opened.cache_clear()
     elif len(left) < table.num_rows:
         _write(run, shard, left)
 
@@ -98,6 +99,7 @@ def _write(run: Storage, shard: str, images: dict[str, bytes]) -> None:
             contents = [images[name] for name in names]
             writer.write_table(pa.table({"name": names, "content": contents}, schema=IMAGES), row_group_size=len(names))
     run.write(_file(shard), sink.getvalue())
+    _opened.cache_clear()  # a footer that was read before tells of another file
 
 
 def _groups(images: dict[str, bytes]) -> Iterable[list[str]]:

@@ -129,38 +129,46 @@ class SourceSummary:
     def lines(self, name: str) -> Iterator[str]:
         """What people read about the source: what it holds, then its commonest rejects."""
         splits = ", ".join(f"{count:,} {split}" for split, count in self.splits.items())
-        words = [f"{self.rows:,} rows: {splits or 'none'}"]
+        words = [f"{counted(self.rows, 'row')}: {splits or 'none'}"]
         if self.skipped:
             words.append(f"{self.skipped:,} left out by the recipe")
         if self.splits:
             words.append(f"images a row {self.images}" + (f" ({self.imageless:,} without)" if self.imageless else ""))
             words.append("answers " + ", ".join(f"{count:,} {kind}" for kind, count in self.answer_types.items()))
-            words.append(f"question {self.question} characters")
-            words.append(f"prompt {self.prompt} tokens")
+            words.append(f"characters of a question {self.question}")
+            words.append(f"tokens of a prompt {self.prompt}")
         yield f"{name}: {'; '.join(words)}"
         if self.rejects:
             common = [
                 f"{reason} ({count:,}, for example {_short(self.examples[reason])})"
                 for reason, count in self.rejects.most_common(3)
             ]
-            yield f"{name}: {self.rejects.total():,} rejects: {'; '.join(common)}"
+            more = len(self.rejects) - len(common)
+            others = f"; and {counted(more, 'other reason')}" if more > 0 else ""
+            yield f"{name}: {counted(self.rejects.total(), 'reject')}: {'; '.join(common)}{others}"
 
     def warnings(self, name: str) -> Iterator[str]:
         """What is probably a mistake, though every row can be used."""
         accepted = self.splits.total()
-        if accepted and self.imageless == accepted:
+        if accepted and not self.images.largest:
             yield f"{name}: no row has an image. Name the field that holds them: images."
         if accepted > 1 and len(self.answers) == 1:
-            yield f"{name}: all answers are equal: {_short(self.answers[0])}. Is this the field with the answer?"
+            yield f"{name}: all answers are equal: {_short(self.answers[0])} (Is this the field with the answer?)"
         elif accepted > 1 and self.longest_answer == 1 and set(self.answer_types) <= {"text"}:
             yield f"{name}: all answers are one character. For multiple choice set choices, or answer_type: choice."
         if self.cut_answers:
-            yield f"{name}: {self.cut_answers:,} answers are longer than generate.max_tokens and evaluate.max_tokens allow."
+            long = counted(self.cut_answers, "answer")
+            yield f"{name}: {long} with more tokens than generate.max_tokens and evaluate.max_tokens allow"
         if self.images_missing:
             of_all = self.images_found + self.images_missing
             yield f"{name}: {self.images_missing:,} of {of_all:,} images were not found{self.first_missing}"
         for note, count in self.notes.most_common(5):
-            yield f"{name}: {count:,} rows: {note}"
+            yield f"{name}: {counted(count, 'row')}: {note}"
+
+
+def counted(number: int, what: str) -> str:
+    """1 row, 2 rows."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _short(text: str) -> str:

@@ -16,11 +16,13 @@ from masters.config.prepare import Source
 from masters.data.image_files import ImageReader
 from masters.data.images import upright_rgb
 from masters.data.rejects import RejectError, SkipRow
-from masters.data.rows import check_row, row_key
+from masters.data.rows import RawRow, check_row, row_key
 from masters.data.sources.readers import Part, parts_of, read_part
 
 _THUMBNAIL = 320
 _CHECKED = 5
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+"""Characters that would steer the terminal, as they are written in Python."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Look:
-    """The first rows of a source: those of the first file of each split that names of files tell apart."""
+    """The first rows of a source; where names of files tell splits apart, the first rows of each."""
 
     source: Source
     files: int
@@ -59,8 +61,13 @@ def look_at(source: Source, max_pixels: int, rows: int, token_env: str) -> Look:
     Raises:
         ValueError: where the source cannot be read at all, with its name and the remedy.
     """
-    parts = parts_of(source, token_env)
-    shown = [row for part in _first_of_splits(parts) for row in _first_rows(source, part, max_pixels, rows, token_env)]
+    parts, shown = parts_of(source, token_env), []
+    for split in dict.fromkeys(part.split for part in parts):
+        mine = [part for part in parts if part.split == split]
+        try:
+            shown += _first_rows(source, mine, max_pixels, rows, token_env)
+        except OSError as error:  # an object store with images that does not answer
+            raise ValueError(f"prepare.sources[{source.name}]: {error}. Try again, or check the address.") from error
     return Look(source, len({part.name for part in parts}), shown)
 
 
@@ -74,31 +81,32 @@ def check_first_rows(source: Source, max_pixels: int, token_env: str) -> None:
         reason, detail = rows[0].reject or ("", "")
         raise ValueError(
             f"{where}: none of its first rows can be used; {rows[0].row}: {': '.join(filter(None, (reason, detail)))}. "
-            "`masters data show` shows them."
+            "Mend the data, or name their fields in the recipe; `masters data show` shows what is understood."
         )
 
 
-def _first_of_splits(parts: list[Part]) -> list[Part]:
-    return list({part.split: part for part in reversed(parts)}.values())[::-1]
-
-
-def _first_rows(source: Source, part: Part, max_pixels: int, count: int, token_env: str) -> list[Shown]:
+def _first_rows(source: Source, parts: list[Part], max_pixels: int, count: int, token_env: str) -> list[Shown]:
+    """Of a first file with too few rows, the next one helps out."""
     reader, shown = ImageReader(source, max_pixels), []
-    for read in read_part(source, part, (0, 0), token_env):
-        for row in read.rows:
-            key = row_key(row, read.where)
-            try:
-                sample, images = check_row(row, source, reader)
-            except SkipRow:
-                continue
-            except RejectError as reject:
-                shown.append(Shown(read.where, key, reject=(reject.reason, reject.detail)))
-                continue
-            sizes = [(image.width, image.height) for image in images]
-            shown.append(Shown(read.where, key, sample, sizes, [_thumbnail(image.content) for image in images]))
-        if len(shown) >= count:
-            break
-    return shown[:count]
+    for part in parts:
+        for read in read_part(source, part, (0, 0), token_env):
+            shown += [row for row in (_understood(row, read.where, source, reader) for row in read.rows) if row]
+            if len(shown) >= count:
+                return shown[:count]
+    return shown
+
+
+def _understood(row: RawRow, where: str, source: Source, reader: ImageReader) -> Shown | None:
+    """None for a row that the recipe leaves out."""
+    key = row_key(row, where)
+    try:
+        sample, images = check_row(row, source, reader)
+    except SkipRow:
+        return None
+    except RejectError as reject:
+        return Shown(where, key, reject=(reject.reason, reject.detail))
+    sizes = [(image.width, image.height) for image in images]
+    return Shown(where, key, sample, sizes, [_thumbnail(image.content) for image in images])
 
 
 def _thumbnail(content: bytes) -> str:
@@ -113,15 +121,21 @@ def _thumbnail(content: bytes) -> str:
 def tell_rows(look: Look, console: Console | None = None) -> None:
     """Print the rows of a source."""
     console = console or Console(highlight=False, soft_wrap=True, emoji=False)
-    named = f"{look.files:,} file{'s' if look.files != 1 else ''}" if getattr(look.source, "path", "") else ""
-    console.print(Text.assemble((look.source.name, "bold"), f"  {look.source.type}  {named}".rstrip()))
+    named = f", {look.files:,} file{'s' if look.files != 1 else ''}" if getattr(look.source, "path", "") else ""
+    console.print(Text.assemble((look.source.name, "bold"), f"  {look.source.type}{named}"))
     for row in look.rows:
-        console.print(Text.assemble("  ", (row.row, "bold"), f"  {row.sample.get('split', '')}  {row.where}"))
+        console.print(Text.assemble("  ", (row.where, "bold"), *(f"   {word}" for word in _about(row))))
         for name, text in _lines(row):
-            indented = text.replace("\n", "\n" + " " * 14)
+            indented = text.translate(_CONTROL).replace("\n", "\n" + " " * 14)
             console.print(Text(f"    {name:<9} {indented}"))
     if not look.rows:
         console.print("  no row")
+
+
+def _about(row: Shown) -> list[str]:
+    """What stands beside a row's place: its split, and its id where it has one."""
+    words = [row.sample.get("split", ""), "" if row.row == row.where else f"id {row.row.translate(_CONTROL)}"]
+    return [word for word in words if word]
 
 
 def _lines(row: Shown) -> Iterator[tuple[str, str]]:
@@ -136,7 +150,7 @@ def _lines(row: Shown) -> Iterator[tuple[str, str]]:
         yield ("answered" if number % 2 else "asked"), turn
     yield "question", sample["question"]
     others = f"   or: {' | '.join(sample['answers'][1:])}" if len(sample["answers"]) > 1 else ""
-    yield "answer", f"{sample['answer']}   ({sample['answer_type']}){others}"
+    yield "answer", f"{sample['answer']}{others}   (answer type: {sample['answer_type']})"
     if sample["options"]:
         yield "options", " | ".join(sample["options"])
     for note in sample["notes"]:
@@ -149,4 +163,4 @@ def preview_page(looks: list[Look]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.from_string((files("masters.reporting") / "templates" / "preview.html.j2").read_text())
-    return template.render(looks=looks, lines=_lines)
+    return template.render(looks=looks, about=_about, lines=_lines)

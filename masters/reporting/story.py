@@ -1,13 +1,18 @@
 """The whole story of samples, from the tables of a run: for the gallery of the report and for `masters show`."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from masters.data.image_shards import read_image
+from masters.data.images import upright_rgb
 from masters.data.storage import Storage
 from masters.data.tables import PREDICTIONS, REJECTS, RESPONSES, REWARDS, SAMPLES, VERDICTS
 
@@ -47,8 +52,12 @@ def read_stories(run: Storage, sample_ids: Sequence[str]) -> list[Story]:
     return [samples[sample_id] for sample_id in there]
 
 
-def tell(run: Storage, sample_id: str, console: Console | None = None) -> None:
-    """Print one sample's story. Raises ValueError for a folder of no run, and for an id that is no sample of it."""
+def tell(run: Storage, sample_id: str, console: Console | None = None, save_images: Path | None = None) -> None:
+    """Print one sample's story, and write its images as files to the folder `save_images`.
+
+    Raises:
+        ValueError: for a folder of no run, an id that is no sample of it, and a folder that cannot be written.
+    """
     if not run.exists("run.json"):
         raise ValueError(
             f"{run.uri}: is no run directory: run.json is not there. `masters check RECIPE` names the run's."
@@ -62,8 +71,8 @@ def tell(run: Storage, sample_id: str, console: Console | None = None) -> None:
     sample = story.sample
     place = f"  {sample['split']}, position {sample['position']}  {' '.join(sample['levels'])}"
     console.print(Text.assemble((sample_id, "bold"), place))
-    for name in sample["image_ids"]:
-        console.print(f"image     {run.uri}/images/{name}", markup=False)
+    for line in _image_lines(run, sample["image_ids"], save_images):
+        console.print(line, markup=False)
     if sample["system"]:
         console.print(f"system    {sample['system']}", markup=False)
     for number, turn in enumerate(sample["history"]):
@@ -74,6 +83,34 @@ def tell(run: Storage, sample_id: str, console: Console | None = None) -> None:
         console.print(_responses_table(story.responses))
     for name, prediction in story.predictions.items():
         console.print(f"{name:<9} {'right' if prediction['correct'] else 'wrong'}: {prediction['text']}", markup=False)
+
+
+def _image_lines(run: Storage, image_ids: Sequence[str], save_to: Path | None) -> Iterator[str]:
+    """Sizes are those that models see: upright, width first."""
+    if save_to and not image_ids:
+        yield "image     none: nothing was saved"
+    for image_id in image_ids:
+        try:
+            content = read_image(run, image_id)
+        except (FileNotFoundError, KeyError):
+            yield f"image     {image_id}  is no longer in {run.address('images')}"
+            continue
+        with Image.open(io.BytesIO(content)) as opened:
+            width, height = upright_rgb(opened).size
+        saved = f"  saved as {_saved(save_to, image_id, content)}" if save_to else ""
+        yield f"image     {image_id}  {width} x {height}{saved}"
+
+
+def _saved(folder: Path, image_id: str, content: bytes) -> Path:
+    path = folder / image_id.rpartition("/")[2]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise ValueError(
+            f"--save-images {folder}: cannot be written: {error.strerror}. Name a folder of yours."
+        ) from error
+    return path
 
 
 def _responses_table(responses: Sequence[dict[str, Any]]) -> Table:

@@ -20,7 +20,7 @@ from masters.data.image_shards import keep_only
 from masters.data.order import SPLITS, Array, Homes, Keys
 from masters.data.samples import FILE_ROWS, write_samples
 from masters.data.storage import Storage
-from masters.data.summary import SourceSummary
+from masters.data.summary import SourceSummary, counted
 from masters.data.tables import REJECTS, SAMPLES
 from masters.reporting.progress import Screen
 
@@ -59,7 +59,7 @@ def put_in_order(
         for line in summary.warnings(source.name):
             screen.line("warning", line)
     if counts["equal_content"]:
-        screen.line("warning", f"{counts['equal_content']:,} rows say the same as another one under another id")
+        screen.line("warning", f"{counted(counts['equal_content'], 'row')}: the same as another one, under another id")
     _check_rejects(counts, run, config)
     _check_counts(counts, config)
     with screen.track("prepare", int(kept.sum()), "rows in order") as tracker:
@@ -157,18 +157,20 @@ def _reject_repeated(
         detail = "the first row with this id was taken"
         rows = [{"source": source, "row": row, "reason": _REPEATED, "detail": detail} for row in told["keys"]]
         tables.append(pa.Table.from_pylist(rows, schema=REJECTS))
-        for split, key in zip(told["splits"], told["keys"], strict=True):
+        for key, split, kind in zip(told["keys"], told["splits"], told["types"], strict=True):
             summary.splits[split] -= 1
+            summary.answer_types[kind] -= 1
             summary.reject(key, _REPEATED, detail)
     if items:
         run.write_table(f"{REJECTS_FOLDER}/repeated-ids.parquet", pa.concat_tables(tables).sort_by("row"))
 
 
 def _keys_of_rows(item: dict[str, Any], config: RunConfig, run: Storage) -> dict[str, Any]:
-    """Ray Data: how some rows of a chunk are called, and their splits."""
+    """Ray Data: how some rows of a chunk are called, their splits and answer types."""
     table, _ = staging.read_staged(run, item["chunk"])
     mine = table.filter(pa.compute.is_in(table["row_number"], pa.array(item["rows"], pa.int32()))).sort_by("row_number")
-    return {"source": item["source"], "keys": mine["row"].to_pylist(), "splits": mine["split"].to_pylist()}
+    columns = {"keys": "row", "splits": "split", "types": "answer_type"}
+    return {"source": item["source"], **{name: mine[column].to_pylist() for name, column in columns.items()}}
 
 
 def _by_chunk(keys: Keys, chosen: Array) -> list[tuple[int, Array]]:

@@ -10,6 +10,7 @@ import pickle
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -22,8 +23,9 @@ from masters.data.image_shards import ImageShards
 from masters.data.order import Keys, permutation_key
 from masters.data.rejects import RejectError, SkipRow
 from masters.data.rows import RawRow, check_row, row_key
+from masters.data.sources.files import Mark
 from masters.data.sources.fingerprints import fingerprint as source_fingerprint
-from masters.data.sources.readers import Part, Read, parts_of, read_part
+from masters.data.sources.readers import Part, Read, named, parts_of, read_part
 from masters.data.staging import Ending
 from masters.data.storage import Storage
 from masters.data.summary import SourceSummary
@@ -76,10 +78,11 @@ def _checked_chunks(found: list[tuple[int, Part]], config: RunConfig, run: Stora
     items = [{"source": index, "part": json.dumps(asdict(part))} for index, part in found]
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
     dataset.context.target_max_block_size = 1  # a chunk is a block is a task, as soon as it is read
-    readers = min(_READERS, len(items), max(2, int(ray.cluster_resources().get("CPU", 2))))
+    most = min(_READERS, len(items), max(2, int(ray.cluster_resources().get("CPU", 2))))
+    readers = ray.data.TaskPoolStrategy(size=most)
     # Readers take no CPU of their own: on a small machine they would starve the checks that they feed.
     rows = dataset.map_batches(
-        _read, batch_size=1, fn_args=(config, run), concurrency=readers, **{**options, "num_cpus": 0}
+        _read, batch_size=1, fn_args=(config, run), compute=readers, **{**options, "num_cpus": 0}
     )
     checked = rows.map_batches(_check, batch_size=1, fn_args=(config, run), batch_format="pyarrow", **options)
     chunks = []
@@ -103,30 +106,35 @@ def _chunks(
     source: Source, part: Part, config: RunConfig, run: Storage
 ) -> Iterator[tuple[str, list[tuple[str, bytes]], Ending | None]]:
     """(name, rows with their places, ending) of each chunk; no ending for those that are committed."""
-    done, number, start = staging.committed(run, source.name), 0, (0, 0)
+    done, number, start, records = staging.committed(run, source.name), 0, (0, 0), None
+    ahead: list[Read] = []
     while True:
         name = staging.chunk_name(source.name, part.file, part.piece, number)
         if name in done:
             yield name, [], None
-            ending = staging.read_ending(run, name)
+            ending, records, ahead = staging.read_ending(run, name), None, []
         else:
-            rows, ending = _next_chunk(read_part(source, part, start, config.hub_token_env), start)
+            if records is None:
+                records = read_part(source, part, start, config.hub_token_env)
+            rows, ending, ahead = _next_chunk(chain(ahead, records), start)
             yield name, rows, ending
         if ending.last:
             return
         number, start = number + 1, ending.next
 
 
-def _next_chunk(records: Iterator[Read], start: tuple[int, int]) -> tuple[list[tuple[str, bytes]], Ending]:
+def _next_chunk(records: Iterator[Read], start: Mark) -> tuple[list[tuple[str, bytes]], Ending, list[Read]]:
+    """Rows of the next records, how the chunk ends, and the record that was read and is the next chunk's."""
     rows: list[tuple[str, bytes]] = []
     size = 0
     for read in records:
         if len(rows) >= staging.ROWS or size > staging.BYTES:
-            return rows, Ending(start, last=False)
-        rows += [(read.where, _packed(row)) for row in read.rows]
-        size = sum(len(packed) for _, packed in rows[-len(read.rows) :]) + size if read.rows else size
+            return rows, Ending(start, last=False), [read]
+        for row in read.rows:
+            rows.append((read.where, _packed(row)))
+            size += len(rows[-1][1])
         start = read.next
-    return rows, Ending(start, last=True)
+    return rows, Ending(start, last=True), []
 
 
 def _packed(row: RawRow) -> bytes:
@@ -146,7 +154,8 @@ def _check(batch: pa.Table, config: RunConfig, run: Storage) -> pa.Table:
         summary = SourceSummary.from_json(told)
     else:
         rows, ending = pickle.loads(item["rows"])
-        table, summary = _check_rows(rows, source, item["name"], config, run)
+        with named(source):  # an object store with images may not answer
+            table, summary = _check_rows(rows, source, item["name"], config, run)
         staging.commit(run, item["name"], table, ending, summary.to_json())
     rejects = table.filter(pa.compute.is_valid(table["reason"])).select(REJECTS.names)
     if rejects.num_rows:

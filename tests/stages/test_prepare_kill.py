@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from masters.data.sources.charts import scenes
 from masters.data.samples import read_split
+from masters.data.sources.charts import scenes
 from masters.data.storage import Storage
 from tests.stages.conftest import masters
 from tests.stages.test_kill import kill_when

@@ -71,7 +71,7 @@ def parts_of(source: Source, token_env: str) -> list[Part]:
     Raises:
         ValueError: where the source as a whole cannot be read, with the field that names it.
     """
-    with _named(source):
+    with named(source):
         if isinstance(source, FilesSource):
             return _file_parts(source)
         if isinstance(source, HubSource):
@@ -92,7 +92,7 @@ def read_part(source: Source, part: Part, start: Mark, token_env: str) -> Iterat
     Raises:
         ValueError: where the part cannot be read, with source, file and remedy.
     """
-    with _named(source):
+    with named(source):
         if isinstance(source, ChartsSource):
             rows = islice(_charts(source), start[1], None)
             yield from (Read([row], f"row {row.number}", (0, row.number + 1)) for row in rows)
@@ -149,13 +149,14 @@ def _rows(source: RecordSource, part: Part, records: Iterator[files.Record], fol
 
 
 @contextmanager
-def _named(source: Source) -> Iterator[None]:
-    """Errors begin with the source."""
+def named(source: Source) -> Iterator[None]:
+    """Errors of files and stores, and a user's mistakes, begin with the source. They become ValueErrors."""
     where = f"prepare.sources[{source.name}]"
     try:
         yield
     except OSError as error:
-        raise ValueError(f"{where}: {error.filename or error}: {error.strerror or 'cannot be read'}") from error
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise ValueError(f"{where}: {what}. Mend it, and run again: what was read is kept.") from error
     except ValueError as error:
         raise error if str(error).startswith(where) else ValueError(f"{where}: {error}") from error
 

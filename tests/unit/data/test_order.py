@@ -104,3 +104,17 @@ def test_nothing_at_all():
 EMPTY = pa.table(
     {"sample_id": pa.array([], pa.string()), "split": pa.array([], pa.string()), "image_ids": pa.array([], pa.list_(pa.string())), "content_hash": pa.array([], pa.binary()), "row_number": pa.array([], pa.int32()), "reason": pa.array([], pa.string())}
 )  # fmt: skip
+
+
+def test_an_id_may_stand_in_every_split():
+    rows = {
+        "sample_id": ["s/1"] * 3,
+        "split": list(order.SPLITS),
+        "image_ids": pa.array([[]] * 3, pa.list_(pa.string())),
+        "content_hash": [bytes(16)] * 3,
+        "row_number": [0, 1, 2],
+        "reason": pa.array([None] * 3, pa.string()),
+    }
+    keys = Keys.join([Keys.of_chunk(pa.table(rows), 0)])
+    assert order.occurrences(keys).tolist() == [0, 0, 0]
+    assert order.equal_content(keys, np.ones(3, bool)) == 0

@@ -204,10 +204,10 @@ WARNED = [
     ([record(n, answer=f"A {n}.") for n in range(3)], "no row has an image"),
     ([record(n, "i.png", "Yes") for n in range(3)], "all answers are equal: Yes"),
     ([record(n, "i.png", "AB"[n % 2]) for n in range(4)], "all answers are one character"),
-    ([record(0, "i.png"), record(1, answer="word" + 9 * " word")], "1 answers are longer than"),
+    ([record(0, "i.png"), record(1, answer="word" + 9 * " word")], "1 answer with more tokens than"),
     ([record(0, "i.png"), record(1, "no.png"), record(2, "nor.png"), record(3, answer="No.")], "2 of 3 images were not found below"),
-    ([{**record(0, "i.png"), "id": n} for n in range(3)] + [record(3, answer="No.")], "2 rows say the same as another one"),
-    ([record(0, "i.png"), record("x", answer=" No.")], "1 rows: answer has blanks around it"),
+    ([{**record(0, "i.png"), "id": n} for n in range(3)] + [record(3, answer="No.")], "2 rows: the same as another one"),
+    ([record(0, "i.png"), record("x", answer=" No.")], "1 row: answer has blanks around it"),
     ([record(0, "i.png"), record("x", answer="No.")], ""),
 ]  # fmt: skip
 
@@ -225,7 +225,7 @@ def test_what_is_probably_a_mistake_is_said(preparing, train, words):
 def test_a_reject_is_shown_with_an_example(preparing):
     train = [record(0), record(1), {**record(7), "conversations": []}]
     preparing(preparing.files({"train": train, "test": [record(0)]}))
-    assert "train: 1 rejects: conversation is missing (1, for example 7" in preparing.printed
+    assert "train: 1 reject: conversation is missing (1, for example 7" in preparing.printed
     with pytest.raises(
         ValueError, match=r"max_reject_ratio = 0\.1: 1 of 4 rows cannot be used: conversation is missing"
     ):

@@ -1,0 +1,146 @@
+"""`masters check` looks at the first rows of every source: what a run would stumble over is said before it is started."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from masters.cli import main
+
+ROOT = Path(__file__).parents[2]
+GOOD = [{"question": f"Who is {number}?", "answer": f"Ann {number}"} for number in range(20)]
+
+
+@pytest.fixture
+def check(monkeypatch, capsys, tmp_path):
+    """check(sources, *options) -> exit status and what was said; `{}` in sources stands for the test's folder."""
+
+    def check(sources: list[dict[str, object]], *options: object) -> tuple[int, str]:
+        recipe = recipe_of(sources, tmp_path)
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["masters", "check", str(recipe), *map(str, options)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        assert not (tmp_path / "runs").exists()  # nothing was started
+        return int(ended.value.code or 0), captured.out + captured.err
+
+    return check
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Values of a chart whose groups have room for every stage."""
+    (tmp_path / "values.yaml").write_text(
+        "workerGroups: {generate: null, train: null, judge: {maxReplicas: 1, cpus: 4}}"
+    )
+    return "--values", tmp_path / "values.yaml"
+
+
+def recipe_of(sources: list[dict[str, object]], folder: Path) -> Path:
+    """The tiny recipe with these sources."""
+    recipe = yaml.safe_load((ROOT / "recipes/tiny.yaml").read_text())
+    recipe |= {"prepare": {"sources": sources}, "storage": str(folder / "runs")}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(recipe).replace("{}", str(folder)))
+    return folder / "mine.yaml"
+
+
+def files(file: str, **fields: object) -> dict[str, object]:
+    return {"type": "files", "name": "a", "path": f"{{}}/{file}", **fields}
+
+
+def lines(*records: object) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+BAD = {
+    "a missing file": ({}, files("d.jsonl"), "prepare.sources[a]: {}/d.jsonl: no such file or folder. Name a file of data, or a folder of them."),
+    "an empty file": ({"d.jsonl": ""}, files("d.jsonl"), "prepare.sources[a]: {}/d.jsonl: is empty. Fetch it again."),
+    "no row": ({"d.json": "[]"}, files("d.json"), "prepare.sources[a]: gives no row. Name data that has rows, or remove the source."),
+    "every row left out": ({"d.jsonl": lines(*({**row, "split": "dev"} for row in GOOD))}, files("d.jsonl", splits={"dev": "skip"}), "prepare.sources[a]: gives no row. Name data that has rows,"),
+    "no known column": ({"d.tsv": "first\tsecond\n1\t2\n"}, files("d.tsv"), "prepare.sources[a]: no question and no answer under a usual name; found first, second. Set question and answer to fields of the data"),
+    "no such field": ({"d.jsonl": lines(*GOOD)}, files("d.jsonl", answer="label"), "prepare.sources[a].answer = label: no such field; found question, answer. Name a field of the data."),
+    "a page in the place of data": ({"d.jsonl": "<!doctype html><html>"}, files("d.jsonl"), "prepare.sources[a]: {}/d.jsonl"),
+    "a hub name": ({}, {"type": "hub", "name": "a", "path": "nobody/nothing-at-all"}, "prepare.sources[a]: path = nobody/nothing-at-all: there is no such folder, the hub cannot be reached, and its cache does not hold"),
+    "no such reader": ({}, {"type": "custom", "name": "a", "reader": "no_such_module:rows"}, "prepare.sources[a].reader = no_such_module:rows: No module named 'no_such_module'. Is it on PYTHONPATH?"),
+    "first rows that cannot be used": (
+        {"d.jsonl": lines(*({**row, "id": f"r{n}", "image": f"{n}.png"} for n, row in enumerate(GOOD)))},
+        files("d.jsonl"),
+        "prepare.sources[a]: none of its first rows can be used; r0: image file cannot be read: '{}/0.png': No such file or directory. "
+        "Mend the data, or name their fields in the recipe; `masters data show` shows what is understood.",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_source_that_a_run_would_stumble_over(check, cluster, tmp_path, name):
+    contents, source, message = BAD[name]
+    for file, content in contents.items():
+        (tmp_path / file).write_text(content)
+    message = message.replace("{}", str(tmp_path))
+    status, said = check([{"type": "charts"}, source])
+    assert status == 1
+    assert f"error    {message}" in said
+    assert "fine" not in said
+    status, said = check([source, {"type": "charts"}], *cluster)
+    assert status == 0, said
+    assert f"mine.yaml: cannot be read here, and may be on the cluster: {message}" in said
+    assert "mine.yaml: fine. 5 levels" in said
+
+
+def test_for_a_cluster_only_what_cannot_be_read_here_is_a_line(check, cluster, tmp_path):
+    (tmp_path / "good.jsonl").write_text(lines(*GOOD))
+    sources = [files("none.jsonl"), files("good.jsonl", name="b"), files("none2.jsonl", name="c")]
+    status, said = check(sources, *cluster)
+    assert status == 0, said
+    assert re.findall(r"cannot be read here, and may be on the cluster: prepare\.sources(\[.\]): ", said) == [
+        "[a]",
+        "[c]",
+    ]
+
+
+FINE = {
+    "some bad rows": {"d.jsonl": lines({"question": "?"}, *GOOD)},
+    "bad rows behind the first ones": {"d.jsonl": lines(*GOOD, *[{"question": "?"}] * 20)},
+    "an empty first file": {"0.json": "[]", "1.jsonl": lines(*GOOD)},
+    "several splits": {"train.jsonl": lines(*GOOD), "test.jsonl": lines(*GOOD)},
+}
+
+
+@pytest.mark.parametrize("name", FINE)
+def test_a_good_recipe_is_fine(check, tmp_path, name):
+    for file, content in FINE[name].items():
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / file).write_text(content)
+    status, said = check([files("data"), {"type": "charts"}])
+    assert (status, said) == (0, f"{tmp_path}/mine.yaml: fine. 5 levels, run directory {tmp_path}/runs/tiny\n")
+
+
+def test_an_image_store_that_does_not_answer_is_the_sources_error(check, cluster, monkeypatch, tmp_path):
+    (tmp_path / "d.jsonl").write_text(lines(*GOOD))
+
+    def away(*_):
+        raise OSError("AWS Error NETWORK_CONNECTION during HeadObject")
+
+    monkeypatch.setattr("masters.reporting.preview.check_row", away)
+    status, said = check([files("d.jsonl")])
+    assert status == 1
+    assert "error    prepare.sources[a]: AWS Error NETWORK_CONNECTION during HeadObject. Try again, or" in said
+    assert check([files("d.jsonl")], *cluster)[0] == 0
+
+
+@pytest.mark.parametrize("module", ["pyarrow", "PIL"])
+def test_without_the_libraries_that_read_data_they_are_not_looked_at(tmp_path, module):
+    recipe = recipe_of([files("none.jsonl")], tmp_path)
+    code = f"import sys; sys.modules[{module!r}] = None; from masters.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "check", str(recipe)], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first == f"{recipe}: its data were not looked at: pyarrow and pillow are not installed here"
+    assert second.startswith(f"{recipe}: fine. ")
