@@ -30,9 +30,18 @@ class TrainConfig(Section):
         "Questions in an optimiser step, over all workers; the last step of a level may have fewer, at the same learning rate.",
         ge=1,
     )
-    groups_per_micro_batch: int = ours(1, "Questions that one worker takes through the models at once.", ge=1)
+    groups_per_micro_batch: int = ours(
+        1, "Questions that one worker takes through the models at once, at most. They are dealt by length.", ge=1
+    )
+    tokens_per_micro_batch: int = ours(
+        0,
+        "Likewise tokens of prompts, images expanded, and responses; 0 for any number. A longer question goes alone.",
+        ge=0,
+    )
     precision: Literal["bf16", "fp32"] = paper(
         "bf16", "4.1: DeepSpeed", "Of weights and activations; the optimiser keeps fp32."
     )
-    gradient_checkpointing: bool = ours(False, "Recompute the student's activations: less memory, a third more time.")
+    gradient_checkpointing: bool = ours(
+        True, "Recompute the student's activations in backward: far less memory, a third more time. Same results."
+    )
     checkpoint_every: int = ours(100, "Steps between checkpoints.", ge=1)

@@ -21,6 +21,7 @@ SAMPLES = pa.schema(
         ("options", pa.list_(pa.string())),  # of multiple choice, in order; else null
         ("answer_type", pa.string()),  # text | number | integer | choice
         ("question_type", pa.string()),  # groups the report; empty where the data has none
+        ("prompt_tokens", pa.int32()),  # of the student's tokenizer, images expanded
         ("source", pa.string()),
         ("split", pa.string()),  # train | validation | test
     ]

@@ -74,7 +74,6 @@ class Zero3Student:
     Args:
         folder: checkpoint to start from.
         precision: `bf16` (the optimiser keeps fp32 copies) or `fp32`.
-        micro_batches: forwards and backwards before an optimiser step.
         gradient_clip: largest global norm.
         make_optimizer: from parameter groups; `decay` in a group says whether weight decay belongs there.
         gradient_checkpointing: recompute activations in backward.
@@ -85,12 +84,11 @@ class Zero3Student:
         folder: Path,
         precision: str,
         *,
-        micro_batches: int,
         gradient_clip: float,
         make_optimizer: MakeOptimizer,
         gradient_checkpointing: bool = False,
     ):
-        config = _config(precision, micro_batches=micro_batches, gradient_clip=gradient_clip)
+        config = _config(precision, gradient_clip=gradient_clip)
         self.folder = folder
         self._dtype, model = _load(folder, precision, config)
         if gradient_checkpointing:
@@ -107,12 +105,13 @@ class Zero3Student:
         """The loss that `use` makes of the hidden states [T, H] and the output head [V, H]."""
         return self.engine(packed, media, use)
 
-    def backward(self, loss: Tensor) -> None:
-        """Accumulate gradients; DeepSpeed divides by the micro-batches and averages over the ranks."""
+    def backward(self, loss: Tensor, *, last: bool) -> None:
+        """Add gradients to those of the step; DeepSpeed averages over the ranks. `last`: the step's update comes next."""
+        self.engine.set_gradient_accumulation_boundary(is_boundary=last)
         self.engine.backward(loss)
 
     def step(self, lr: float) -> float | None:
-        """At the end of the accumulation: clip and update; the gradient's norm before clipping. Else None."""
+        """Behind the last backward of a step: clip and update; the gradient's norm before clipping. Else None."""
         for group in self.engine.optimizer.param_groups:
             group["lr"] = lr
         boundary = self.engine.is_gradient_accumulation_boundary()
@@ -223,16 +222,17 @@ def gathered(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
             yield name, parameter.detach().cpu().clone()
 
 
-def _config(precision: str, *, micro_batches: int = 1, gradient_clip: float = 0.0) -> dict[str, Any]:
+def _config(precision: str, *, gradient_clip: float = 0.0) -> dict[str, Any]:
     return {
-        "train_micro_batch_size_per_gpu": 1,  # DeepSpeed wants a number; batches are counted in groups by the caller
-        "gradient_accumulation_steps": micro_batches,
+        "train_micro_batch_size_per_gpu": 1,  # DeepSpeed wants numbers; what a step holds is the caller's, step by step
+        "gradient_accumulation_steps": 1,
         "gradient_clipping": gradient_clip,
         "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bf16"},
-        "data_types": {"grad_accum_dtype": "fp32"},  # of micro-batches and ranks
+        "data_types": {"grad_accum_dtype": "fp32"},  # sums over micro-batches
+        "communication_data_type": "fp32",  # and over ranks
         "steps_per_print": 1 << 30,
     }
 

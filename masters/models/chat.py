@@ -11,6 +11,7 @@ from torch import Tensor
 
 from masters.data.images import upright_rgb
 from masters.families import Family
+from masters.models.folder import head_rows
 
 
 def load_image(content: bytes) -> Image.Image:
@@ -44,6 +45,7 @@ class ChatProcessor:
         for name in ("is_local", "local_files_only"):
             self.tokenizer.init_kwargs.pop(name, None)
         self.family = family
+        self.head_rows = head_rows(folder)
         self.end_of_turn: int = self._token_id(family.end_of_turn)
         self.vision_tokens = [self._token_id(token) for token in family.vision_tokens]
 
@@ -74,14 +76,14 @@ class ChatProcessor:
 
 
 def common_vocabulary(first: ChatProcessor, second: ChatProcessor) -> int:
-    """The number of token ids that two models of a family share; embeddings past it are padding.
+    """The number of token ids that two models of a family share: both tokenizers have them, and both heads have rows for them.
 
     Raises:
         ValueError: where a token has different ids in the two tokenizers.
     """
     one, two = ({index: token for token, index in p.tokenizer.get_vocab().items()} for p in (first, second))
     check_same_tokens(one, two)
-    return min(max(one), max(two)) + 1
+    return min(max(one) + 1, max(two) + 1, first.head_rows, second.head_rows)
 
 
 def check_same_tokens(one: Mapping[int, str], two: Mapping[int, str]) -> None:

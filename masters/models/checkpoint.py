@@ -8,6 +8,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from masters.models import attention, vision
+
 
 def tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:
     """The tensors of one file, one in memory at a time."""
@@ -17,7 +19,7 @@ def tensors(folder: Path, file: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def load_model(folder: Path, dtype: torch.dtype) -> Any:
-    """The Hugging Face model with its weights in `dtype`.
+    """The Hugging Face model with its weights in `dtype`, attending as packed rows need it.
 
     Raises:
         ValueError: where the checkpoint lacks a weight of the model, or has it in another shape.
@@ -32,4 +34,11 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
             raise ValueError(
                 f"{folder}: {kind.replace('_', ' ')}, for example {sorted(report[kind])[0]}: not the whole model"
             )
+    attach(model)
     return model
+
+
+def attach(model: Any) -> None:
+    """Let a model work as it is trained: packed rows, windows in batches. What is saved of it stays what it was."""
+    attention.attach(model)
+    vision.attach(model)

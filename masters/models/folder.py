@@ -76,6 +76,12 @@ def tokens(folder: Path) -> dict[int, str]:
     return {**{index: token for token, index in vocabulary.items()}, **added}
 
 
+def head_rows(folder: Path) -> int:
+    """Rows of the output head, from `config.json`: often more than the tokenizer has tokens."""
+    config = json.loads((folder / "config.json").read_text())
+    return int((config.get("text_config") or config).get("vocab_size") or config["vocab_size"])
+
+
 def weight_files(folder: Path) -> list[str]:
     """Names of the safetensors files. Raises ValueError where there are none or where the index names another one."""
     files = sorted(file.name for file in folder.glob("*.safetensors"))

@@ -3,7 +3,8 @@
     row = [prompt and image | branch 1 | branch 2 | ...]
 
 Positions restart behind the prompt for every branch, and a branch attends to the prompt and to itself, so hidden states are
-those of one row per branch, at a fraction of the work (the prompt and the image tower run once).
+those of one row per branch, at a fraction of the work (the prompt and the image tower run once). Rows lie one behind the
+other, so that nothing is filled up.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from masters.models.attention import check_attached, plan_of
+from masters.models.varlen import Plan
 
 
 @dataclass(frozen=True)
@@ -39,70 +43,56 @@ class Row:
 
 @dataclass(frozen=True)
 class Packed:
-    """Rows as model inputs, and where the state that predicts each target lies.
+    """Rows as model inputs, one behind the other in L tokens, and where the state that predicts each target lies.
 
     Attributes:
-        input_ids: [B, L], filled up on the right.
-        attention_mask: [B, 1, L, L] bool, true where the row's token attends to the column's.
-        position_ids: [A, B, L].
-        state_row_T, state_column_T: place of the hidden state that predicts target t.
+        input_ids: [1, L].
+        position_ids: [A, 1, L].
+        plan: which tokens attend to which.
+        state_T: index in L of the hidden state that predicts target t.
         target_T: token ids.
         branch_T: running number of the branch over all rows, ascending.
     """
 
     input_ids: Tensor
-    attention_mask: Tensor
     position_ids: Tensor
-    state_row_T: Tensor
-    state_column_T: Tensor
+    plan: Plan
+    state_T: Tensor
     target_T: Tensor
     branch_T: Tensor
 
 
-def pack_rows(rows: Sequence[Row], pad: int) -> Packed:
-    """Lay rows out side by side, filled up with the token `pad` to the longest."""
-    lengths = [len(row.prefix) + sum(len(branch.ids) for branch in row.branches) for row in rows]
-    size, axes = max(lengths), rows[0].positions.shape[0]
-    ids = torch.full((len(rows), size), pad)
-    positions = torch.zeros(axes, len(rows), size, dtype=torch.long)
-    segments = torch.full((len(rows), size), -1)
+def pack_rows(rows: Sequence[Row]) -> Packed:
+    """Lay rows out one behind the other."""
+    ids: list[Tensor] = []
+    positions: list[Tensor] = []
     states: list[Tensor] = []
     targets: list[int] = []
     counts: list[int] = []
-    for index, row in enumerate(rows):
-        start = len(row.prefix)
-        ids[index, :start], segments[index, :start] = row.prefix, 0
-        positions[:, index, :start] = row.positions
-        restart = int(row.positions.max()) + 1
-        for number, branch in enumerate(row.branches, 1):
-            end = start + len(branch.ids)
-            ids[index, start:end], segments[index, start:end] = torch.tensor(branch.ids), number
-            positions[:, index, start:end] = restart + torch.arange(end - start)
-            columns = torch.arange(start - 1, end - 1)
-            columns[0] = len(row.prefix) - 1
-            columns = columns[branch.first_target :]
-            states.append(torch.stack([torch.full_like(columns, index), columns]))
+    start = 0
+    for row in rows:
+        ids.append(row.prefix)
+        positions.append(row.positions)
+        start += len(row.prefix)
+        before, restart = start - 1, int(row.positions.max()) + 1
+        for branch in row.branches:
+            length = len(branch.ids)
+            ids.append(torch.tensor(branch.ids, dtype=torch.long))
+            positions.append((restart + torch.arange(length)).expand(len(row.positions), -1))
+            places = torch.arange(start - 1, start + length - 1)
+            places[0] = before
+            states.append(places[branch.first_target :])
             targets.extend(branch.ids[branch.first_target :])
-            counts.append(len(columns))
-            start = end
-    place = torch.cat(states, dim=1) if states else torch.empty(2, 0, dtype=torch.long)
+            counts.append(length - branch.first_target)
+            start += length
     return Packed(
-        input_ids=ids,
-        attention_mask=_mask(segments),
-        position_ids=positions,
-        state_row_T=place[0],
-        state_column_T=place[1],
+        input_ids=torch.cat(ids)[None],
+        position_ids=torch.cat(positions, dim=1)[:, None],
+        plan=plan_of([(len(row.prefix), [len(branch.ids) for branch in row.branches]) for row in rows]),
+        state_T=torch.cat(states) if states else torch.empty(0, dtype=torch.long),
         target_T=torch.tensor(targets, dtype=torch.long),
         branch_T=torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.long)),
     )
-
-
-def _mask(segments_BL: Tensor) -> Tensor:
-    """Causal, and to the prefix or to the own branch only; a filled-up place sees itself, so that no row is empty."""
-    size = segments_BL.shape[1]
-    keys, queries = segments_BL[:, None, :], segments_BL[:, :, None]
-    causal = torch.ones(size, size, dtype=torch.bool).tril()
-    return (causal & ((keys == 0) | (keys == queries)))[:, None]
 
 
 def prompt_positions(model: Any, input_ids: Tensor, media: dict[str, Tensor]) -> Tensor:
@@ -118,12 +108,13 @@ def prompt_positions(model: Any, input_ids: Tensor, media: dict[str, Tensor]) ->
 
 
 def hidden_states(model: Any, packed: Packed, media: dict[str, Tensor]) -> Tensor:
-    """The states [T, H] that predict the targets."""
+    """The states [T, H] that predict the targets, of a model from `load_model`; raises ValueError for another."""
+    check_attached(model)
     output = model.model(
         input_ids=packed.input_ids,
-        attention_mask=packed.attention_mask,
         position_ids=packed.position_ids,
+        plan=packed.plan,
         use_cache=False,
         **media,
     )
-    return output.last_hidden_state[packed.state_row_T, packed.state_column_T]
+    return output.last_hidden_state[0, packed.state_T]

@@ -1,8 +1,8 @@
 """Supervised training of a tiny model on fresh charts: what `masters tiny train` runs.
 
-Several questions about an image share its prompt in one row; a block mask keeps them apart. The learning rate is constant
-for half of the steps and then falls to 5 %: a baseline that has not finished its own decay makes any later training look
-like a gain.
+Several questions about an image share its prompt in one row, as branches that do not see each other. The learning rate is
+constant for half of the steps and then falls to 5 %: a baseline that has not finished its own decay makes any later training
+look like a gain.
 """
 
 import functools
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from masters.data.sources.charts import Question, Scene, scenes
 from masters.models.chat import ChatProcessor
+from masters.models.checkpoint import attach
 from masters.models.folder import family_of
 from masters.models.packing import Branch, Row, hidden_states, pack_rows, prompt_positions
 from masters.models.tiny import SIZES, build_model, build_tokenizer, save
@@ -56,6 +57,7 @@ def train(model: Any, chat: ChatProcessor, recipe: TinyRecipe, progress: Callabl
     stream = (drawn for _, drawn in scenes(1000 + recipe.seed, "train"))
     optimizer = _optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
+    attach(model)
     model.train()
     for step in range(1, recipe.steps + 1):
         loss = _loss(model, chat, list(islice(stream, recipe.images)), recipe.questions, rng, tokenize)
@@ -148,7 +150,7 @@ def _loss(
                 [_branch(question, opening, chat.end_of_turn, rng, tokenize) for question in asked],
             )
         )
-    packed = pack_rows(rows, chat.tokenizer.pad_token_id)
+    packed = pack_rows(rows)
     logits = model.lm_head(hidden_states(model, packed, media))
     return F.cross_entropy(logits, packed.target_T)
 

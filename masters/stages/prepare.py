@@ -207,6 +207,7 @@ def _check_row(
     said = [sample[name] for name in ("image_ids", "system", "history", "question", "answers", "options")]
     return {
         **sample,
+        "prompt_tokens": tokens,
         "image_ids": [shards.add(image) for image in images],
         "order": permutation_key(config.seed, sample["sample_id"]),
         "content_hash": hashlib.sha256(json.dumps(said).encode()).digest()[:16],

@@ -139,7 +139,10 @@ def _summary(run: Storage, steps: int) -> tuple[dict[str, Any], str]:
         values = [[row[key] for row in part if key in row] for part in (first, last)]
         if all(values):
             words.append(f"{name} {_mean(values[0]):.3f} -> {_mean(values[1]):.3f}")
-    return {"steps": steps}, ", ".join(words)
+    dropped = int(sum(row.get("n_dropped", 0) for row in rows))
+    if dropped:
+        words.append(f"{dropped:,} responses dropped: they hold token ids that no tokenizer knows")
+    return {"steps": steps, "dropped": dropped}, ", ".join(words)
 
 
 def _mean(values: list[float]) -> float:

@@ -1,6 +1,6 @@
 """Micro-batches: groups of one rank, packed, with everything that the objective needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,23 +26,25 @@ class MicroBatch:
         media: pixel values and such of all rows.
         responses: for the objective; None where there is no response.
         keys: (sample id, response) in the order of the responses.
+        dropped: how many responses were left out for a token id outside the vocabulary.
     """
 
     packed: Packed
     media: dict[str, Tensor]
     responses: Responses | None
     keys: Sequence[tuple[str, Response]]
+    dropped: int = 0
 
     def to(self, device: torch.device) -> "MicroBatch":
         """On the device."""
         media = {name: value.to(device) for name, value in self.media.items()}
-        return MicroBatch(
-            _moved(self.packed, device), media, self.responses and _moved(self.responses, device), self.keys
-        )
+        responses = self.responses and _moved(self.responses, device)
+        return replace(self, packed=_moved(self.packed, device), media=media, responses=responses)
 
 
 def _moved(part: Any, device: torch.device) -> Any:
-    return replace(part, **{name: tensor.to(device) for name, tensor in vars(part).items()})
+    tensors = {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
+    return replace(part, **{name: tensor.to(device) for name, tensor in tensors.items()})
 
 
 class Collator:
@@ -66,11 +68,10 @@ class Collator:
             blank = self._chat.blank()
             rows.append(Row(blank.input_ids, prompt_positions(self._model, blank.input_ids, blank.media), ()))
             media.append(blank.media)
-        packed = pack_rows(rows, self._chat.tokenizer.pad_token_id)
+        packed = pack_rows(rows)
         joined = {name: torch.cat([m[name] for m in media if m]) for name in next(m for m in media if m)}
-        return MicroBatch(
-            packed, joined, _responses(packed, [len(g.responses) for g in groups if g.responses], keys), keys
-        )
+        responses = _responses(packed, [len(g.responses) for g in groups if g.responses], keys)
+        return MicroBatch(packed, joined, responses, keys, sum(group.dropped for group in groups))
 
     def _prompt(self, sample: dict[str, Any]) -> tuple[Row, dict[str, Tensor]]:
         prompt = self._chat.encode(messages(sample), [self._image(name) for name in sample["image_ids"]])
@@ -95,10 +96,3 @@ def _responses(packed: Packed, sizes: Sequence[int], keys: Sequence[tuple[str, R
         group_J=torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes)),
         accuracy_J=torch.tensor(verdicts),
     )
-
-
-def of_rank(groups: Sequence[Group], rank: int, world: int, micro_batches: int) -> Iterator[Sequence[Group]]:
-    """The groups of each of one rank's micro-batches; every group goes to exactly one rank and micro-batch."""
-    mine = groups[rank::world]
-    for number in range(micro_batches):
-        yield mine[number::micro_batches]

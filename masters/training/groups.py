@@ -29,17 +29,33 @@ class Response:
 
 @dataclass(frozen=True)
 class Group:
-    """A sample and the responses to it that can be trained on; empty ones are left out."""
+    """A sample and the responses to it that can be trained on; empty ones are left out.
+
+    `dropped` counts those that hold a token id outside the vocabulary that student and teacher share: a head has more rows
+    than the tokenizer has ids, and no text stands behind such an id.
+    """
 
     sample: dict[str, Any]
     responses: Sequence[Response] = field(default_factory=tuple)
+    dropped: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt, images expanded, and all responses: how much there is to compute."""
+        return self.sample["prompt_tokens"] + sum(len(response.token_ids) for response in self.responses)
 
 
 class GroupReader:
-    """Reads the groups of a step; shards stay in memory while steps still need them."""
+    """Reads the groups of a step; shards stay in memory while steps still need them.
 
-    def __init__(self, run: Storage, shards: Sequence[Shard]):
-        self._run = run
+    Args:
+        run: the run directory.
+        shards: whose responses there are.
+        vocabulary: of the student and each teacher of the curriculum; responses with larger ids are dropped.
+    """
+
+    def __init__(self, run: Storage, shards: Sequence[Shard], vocabulary: Sequence[int]):
+        self._run, self._vocabulary = run, vocabulary
         self._by_author: dict[str, list[Shard]] = defaultdict(list)
         for shard in shards:
             self._by_author[shard.author].append(shard)
@@ -50,7 +66,12 @@ class GroupReader:
         needed = [shard for author in (step.level, STUDENT, LABEL) for shard in self._overlapping(author, step)]
         self._loaded = {shard: self._loaded.get(shard) or self._load(shard) for shard in needed}
         samples = read_samples(self._run, "train", step.start, step.stop)
-        return [Group(sample, tuple(self._responses(sample["sample_id"], needed))) for sample in samples]
+        return [self._group(sample, needed, self._vocabulary[step.teacher]) for sample in samples]
+
+    def _group(self, sample: dict[str, Any], shards: Sequence[Shard], vocabulary: int) -> Group:
+        found = list(self._responses(sample["sample_id"], shards))
+        inside = tuple(response for response in found if max(response.token_ids) < vocabulary)
+        return Group(sample, inside, len(found) - len(inside))
 
     def _overlapping(self, author: str, step: Step) -> Iterator[Shard]:
         return (s for s in self._by_author.get(author, ()) if s.start < step.stop and step.start < s.stop)

@@ -14,7 +14,8 @@ import torch.distributed as dist
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
 from masters.engines.zero3 import init_process_group
-from masters.training.batches import Collator, MicroBatch, of_rank
+from masters.training.balance import deal
+from masters.training.batches import Collator, MicroBatch
 from masters.training.checkpoints import Logbook, restore, save
 from masters.training.curriculum import Step, learning_rate, steps
 from masters.training.groups import GroupReader, shards_of
@@ -51,28 +52,26 @@ def train_on_worker(task: TrainTask) -> None:
     context, resources = ray.train.get_context(), task.config.resources.train
     device = init_process_group(context.get_local_rank(), gpu=resources.gpus > 0)
     torch.set_num_threads(max(1, int(resources.cpus)))
-    train = task.config.train
-    micro_batches = train.groups_per_step // (dist.get_world_size() * train.groups_per_micro_batch)
-    cast = Cast(task.config, task.run, task.thresholds, micro_batches)
+    cast = Cast(task.config, task.run, task.thresholds)
     logbook = Logbook(task.run, dist.get_rank())
     first = restore(cast.trio.student, logbook)
     if first and dist.get_rank() == 0:
         task.progress(first, "", {})
-    _run_steps(task, cast, logbook, first, micro_batches, device)
+    _run_steps(task, cast, logbook, first, device)
     _export(cast, task.run)
 
 
-def _run_steps(
-    task: TrainTask, cast: Cast, logbook: Logbook, first: int, micro_batches: int, device: torch.device
-) -> None:
+def _run_steps(task: TrainTask, cast: Cast, logbook: Logbook, first: int, device: torch.device) -> None:
     """All steps from `first` on; the next step's batches are made while this one computes."""
-    planned = steps(task.config, task.total)
-    reader = GroupReader(task.run, shards_of(task.run.names("responses", ".parquet")))
+    planned, train = steps(task.config, task.total), task.config.train
+    bounds = train.groups_per_micro_batch, train.tokens_per_micro_batch
+    reader = GroupReader(task.run, shards_of(task.run.names("responses", ".parquet")), cast.vocabulary)
     collate = Collator(task.run, cast.chat, cast.trio.student.vlm)
 
     def batches(step: Step) -> list[MicroBatch]:
-        parts = of_rank(reader.groups(step), dist.get_rank(), dist.get_world_size(), micro_batches)
-        return [collate(part) for part in parts]
+        groups = reader.groups(step)
+        passes = deal([group.tokens for group in groups], dist.get_world_size(), *bounds)
+        return [collate([groups[place] for place in dealt[dist.get_rank()]]) for dealt in passes]
 
     with ThreadPoolExecutor(1) as background:
         coming = background.submit(batches, planned[first]) if first < len(planned) else None
@@ -81,12 +80,12 @@ def _run_steps(
             now, done = coming.result(), step.number + 1
             coming = background.submit(batches, planned[done]) if done < len(planned) else None
             cast.take_level(step)
-            rate = learning_rate(task.config.train, step.number, len(planned))
+            rate = learning_rate(train, step.number, len(planned))
             row, responses = _take_step(cast.trio, step, now, rate, device)
             logbook.add(row, responses)
             if dist.get_rank() == 0:
                 task.progress(done, logbook.in_words(step.level), row)
-            if done == len(planned) or done % task.config.train.checkpoint_every == 0:
+            if done == len(planned) or done % train.checkpoint_every == 0:
                 save(cast.trio.student, logbook, done)
 
 
@@ -97,14 +96,15 @@ def _take_step(
 
     The loss is the mean over the step's own groups: a short step at the end of a level is as large as any other.
     """
-    metrics, norm, averaged_over = StepMetrics(), None, dist.get_world_size() * len(batches)
+    metrics, norm, ranks = StepMetrics(), None, dist.get_world_size()
     size = step.stop - step.start
-    for batch in batches:
-        loss = trio.loss(batch.to(device), size / averaged_over, metrics, step.number)
-        trio.student.backward(loss)
+    for number, batch in enumerate(batches, 1):
+        metrics.drop(batch.dropped)
+        loss = trio.loss(batch.to(device), size / ranks, metrics, step.number)
+        trio.student.backward(loss, last=number == len(batches))
         norm = trio.student.step(rate)
     row = {"step": step.number, "level": step.level, "lr": rate, "groups": size, "gradient_norm": norm}
-    return {**row, **metrics.reduce(_sum_over_ranks, averaged_over)}, metrics.responses
+    return {**row, **metrics.reduce(_sum_over_ranks, ranks)}, metrics.responses
 
 
 def _sum_over_ranks(sums: dict[str, float]) -> dict[str, float]:

@@ -17,7 +17,7 @@ _LOSSES = ("policy", "kl", "distill")
 class StepMetrics:
     """Sums over the micro-batches of one rank; `reduce` makes means over all ranks.
 
-    Losses and gradients are of the whole step: their scale already holds the number of ranks and micro-batches.
+    Losses and gradients are of the whole step: their scale already holds the number of ranks.
     """
 
     def __init__(self) -> None:
@@ -53,6 +53,10 @@ class StepMetrics:
                 self._count("distill_reward", row["distill_reward"])
                 self._count("accuracy_reward", float(response.verdict))
 
+    def drop(self, responses: int) -> None:
+        """Count responses that are not trained on, since they hold an id outside the vocabulary."""
+        self._sums["count dropped"] += responses
+
     def add_sft(self, loss: float, log_probability_J: torch.Tensor) -> None:
         """Add a micro-batch of the control objective."""
         self._sums["loss_sft"] += loss
@@ -66,7 +70,7 @@ class StepMetrics:
 
         Args:
             sum_over_ranks: adds equal keys over the ranks.
-            averaged_over: ranks times micro-batches, over which DeepSpeed averages losses.
+            averaged_over: ranks, over which DeepSpeed averages gradients.
         """
         sums = sum_over_ranks(dict(self._sums))
         result: dict[str, float] = {}

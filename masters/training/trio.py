@@ -94,27 +94,36 @@ class Cast:
         config: the recipe.
         run: the run directory.
         thresholds: name of each teacher's thresholds file in it.
-        micro_batches: per optimiser step and rank.
+
+    Attributes:
+        vocabulary: how many token ids the student shares with each teacher of the curriculum.
     """
 
-    def __init__(self, config: RunConfig, run: Storage, thresholds: Sequence[str], micro_batches: int):
+    def __init__(self, config: RunConfig, run: Storage, thresholds: Sequence[str]):
         self._config, self._run, self._thresholds = config, run, thresholds
         self._teacher_index = -1
         train = config.train
         self.alone = train.objective == "sft"
         folder = resolve(config.student.path, config.hub_token_env)
         self.chat = ChatProcessor(folder, family_of(folder))
+        self.vocabulary = [self._common_vocabulary(index) for index in range(len(config.curriculum))]
         student = Zero3Student(
             folder,
             train.precision,
-            micro_batches=micro_batches,
             gradient_clip=train.gradient_clip,
             make_optimizer=lambda groups: _adamw(groups, train),
             gradient_checkpointing=train.gradient_checkpointing,
         )
         reference = Zero3Frozen(folder, train.precision) if train.kl_weight > 0 and not self.alone else None
-        objective = objective_of(train, common_vocabulary(self.chat, self.chat))
+        objective = objective_of(train, self.vocabulary[0])
         self.trio = Trio(student, None, reference, objective)
+
+    def _common_vocabulary(self, teacher: int) -> int:
+        """The student's own without a teacher."""
+        if self.alone:
+            return common_vocabulary(self.chat, self.chat)
+        folder = resolve(self._config.curriculum[teacher].path, self._config.hub_token_env, weights=False)
+        return common_vocabulary(self.chat, ChatProcessor(folder, family_of(folder)))
 
     def take_level(self, step: Step) -> None:
         """Load the step's teacher, if it is another one, and mask it at the step's ratio."""
@@ -127,8 +136,7 @@ class Cast:
             folder = resolve(self._config.curriculum[step.teacher].path, self._config.hub_token_env)
             thresholds = ThresholdsFile.from_json(self._run.read_json(self._thresholds[step.teacher]))
             self.trio.teacher = Zero3Teacher(folder, self._config.train.precision, thresholds)
-            vocabulary = common_vocabulary(self.chat, ChatProcessor(folder, family_of(folder)))
-            self.trio.objective = replace(self.trio.objective, vocabulary=vocabulary)
+            self.trio.objective = replace(self.trio.objective, vocabulary=self.vocabulary[step.teacher])
             self._teacher_index = step.teacher
         assert self.trio.teacher is not None
         if self.trio.teacher.ratio != step.ratio:

@@ -8,7 +8,8 @@ from typing import Any
 from masters.data.sources.charts import scene
 from masters.families.qwen2_5_vl import QWEN2_5_VL
 from masters.models.chat import ChatProcessor
-from masters.training.batches import Collator, MicroBatch, of_rank
+from masters.training.balance import deal
+from masters.training.batches import Collator, MicroBatch
 from masters.training.groups import Group, Response
 
 RATIOS = ("0.50", "0.20", "0.00")
@@ -32,7 +33,7 @@ def make_steps(student: Path, count: int, groups: int = 6) -> list[tuple[str, li
             questions = scene(0, index).questions
             sample = {
                 "sample_id": f"charts/{index}", "system": None, "history": [], "question": questions[0].text,
-                "image_ids": [str(index)] if rng.random() < 0.8 else [],
+                "image_ids": [str(index)] if rng.random() < 0.8 else [], "prompt_tokens": rng.randint(5, 30),
             }  # fmt: skip
             answers = [rng.choice(rng.choice(questions).answers) for _ in range(rng.randint(2, 4))]
             verdicts = [rng.choice([1, 0, None]) for _ in answers]
@@ -45,8 +46,9 @@ def make_steps(student: Path, count: int, groups: int = 6) -> list[tuple[str, li
 
 
 def rank_batches(
-    student: Path, groups: Sequence[Group], rank: int, world: int, micro_batches: int, model: Any
+    student: Path, groups: Sequence[Group], rank: int, world: int, most: int, model: Any, most_tokens: int = 0
 ) -> list[MicroBatch]:
-    """What one rank takes through the models in one step."""
+    """What one rank takes through the models in one step: `most` groups at once, and tokens."""
     collate = ChartCollator(None, ChatProcessor(student, QWEN2_5_VL), model)
-    return [collate(part) for part in of_rank(groups, rank, world, micro_batches)]
+    passes = deal([group.tokens for group in groups], world, most, most_tokens)
+    return [collate([groups[place] for place in dealt[rank]]) for dealt in passes]

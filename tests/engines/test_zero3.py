@@ -36,10 +36,12 @@ def teacher(make_model, tmp_path_factory):
 
 
 JOBS = {
-    "sgd-1": {"what": "train", "optimizer": "sgd", "steps": 8, "micro_batches": 1},
-    "sgd-2": {"what": "train", "optimizer": "sgd", "steps": 8, "micro_batches": 2},
-    "bf16": {"what": "train", "optimizer": "sgd", "steps": 8, "micro_batches": 2, "precision": "bf16"},
-    "adamw": {"what": "train", "optimizer": "adamw", "steps": 8, "micro_batches": 1},
+    "sgd-3": {"what": "train", "optimizer": "sgd", "steps": 8, "most": 3},
+    "sgd-1": {"what": "train", "optimizer": "sgd", "steps": 8, "most": 1},
+    "sgd-tokens": {"what": "train", "optimizer": "sgd", "steps": 8, "most": 6, "most_tokens": 60},
+    "checkpointing": {"what": "train", "optimizer": "sgd", "steps": 8, "most": 3, "checkpointing": True},
+    "bf16": {"what": "train", "optimizer": "sgd", "steps": 8, "most": 2, "precision": "bf16"},
+    "adamw": {"what": "train", "optimizer": "adamw", "steps": 8, "most": 3},
     "mask": {"what": "mask"},
 }
 
@@ -82,7 +84,7 @@ def one_process(student, teacher, thresholds, optimizer, steps, tmp_path):
         if ratio not in masked:
             export_masked(teacher, ThresholdsFile.load(thresholds), ratio, tmp_path / ratio)
             masked[ratio] = load_model(tmp_path / ratio, torch.float32)
-        (batch,) = rank_batches(student, groups, 0, 1, 1, model)
+        (batch,) = rank_batches(student, groups, 0, 1, len(groups), model)
         heads = [
             Head(hidden_states(m, batch.packed, batch.media), m.lm_head.weight)
             for m in (model, masked[ratio], reference)
@@ -104,9 +106,10 @@ def sgd(student, teacher, tmp_path_factory):
     return one_process(student, *teacher, "sgd", 8, tmp_path_factory.mktemp("sgd"))
 
 
-@pytest.mark.parametrize("micro_batches", [1, 2])
-def test_two_workers_compute_what_one_process_computes(two_workers, sgd, micro_batches, record_property):
-    first, second = found(two_workers, f"sgd-{micro_batches}")
+@pytest.mark.parametrize("dealt", ["3", "1", "tokens"])
+def test_two_workers_compute_what_one_process_computes(two_workers, sgd, dealt, record_property):
+    """However the groups of a step lie: in one pass or three, or as many as a bound of tokens makes."""
+    first, second = found(two_workers, f"sgd-{dealt}")
     log, weights = sgd
     assert first["log"] == second["log"]
     assert first["left gathered"] == []
@@ -116,6 +119,12 @@ def test_two_workers_compute_what_one_process_computes(two_workers, sgd, micro_b
     worst = max((first["weights"][name] - weight).abs().max().item() for name, weight in weights.items())
     record_property("largest weight difference after 8 SGD steps", worst)
     assert worst <= 1e-6
+
+
+def test_recomputed_activations_give_the_same_bits(two_workers):
+    with_them, without = found(two_workers, "sgd-3")[0], found(two_workers, "checkpointing")[0]
+    assert with_them["log"] == without["log"]
+    assert all(torch.equal(weight, without["weights"][name]) for name, weight in with_them["weights"].items())
 
 
 def test_in_bf16_two_workers_stay_close_and_the_student_is_saved_as_it_came(two_workers, sgd, student):
@@ -164,7 +173,7 @@ def test_the_gathered_teacher_is_the_exported_checkpoint_on_every_rank(two_worke
     exported = {ratio: load_model(tmp_path / ratio, torch.bfloat16) for ratio in ("0.50", "0.20", "0.00")}
     ((_, groups),) = make_steps(student, 1)
     for number, rank in enumerate(ranks):
-        (batch,) = rank_batches(student, groups, number, 2, 1, exported["0.00"])
+        (batch,) = rank_batches(student, groups, number, 2, len(groups), exported["0.00"])
         for ratio, model in exported.items():
             apart = {
                 other: (rank[ratio]["hidden"].float() - hidden_states(m, batch.packed, batch.media).float())

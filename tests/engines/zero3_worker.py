@@ -23,9 +23,11 @@ def train(
     thresholds: Path,
     optimizer: str,
     steps: int,
-    micro_batches: int,
+    most: int,
     out: Path,
     precision: str = "fp32",
+    most_tokens: int = 0,
+    checkpointing: bool = False,
 ) -> dict:
     """Losses, gradient norms and final weights; `ratio` changes in the middle. The student is exported to `out`."""
     make = {
@@ -33,7 +35,7 @@ def train(
         "adamw": lambda groups: torch.optim.AdamW([{"params": g["params"]} for g in groups], lr=1e-3, weight_decay=0.0),
     }[optimizer]
     trio = Trio(
-        Zero3Student(student, precision, micro_batches=micro_batches, gradient_clip=1.0, make_optimizer=make),
+        Zero3Student(student, precision, gradient_clip=1.0, make_optimizer=make, gradient_checkpointing=checkpointing),
         Zero3Teacher(teacher, precision, ThresholdsFile.load(thresholds)),
         Zero3Frozen(student, precision),
         Objective(1.0, 0.1, "exact", False, 424),
@@ -43,13 +45,14 @@ def train(
     for number, (ratio, groups) in enumerate(make_steps(student, steps)):
         trio.teacher.set_ratio(ratio)
         loss, norm = torch.zeros(()), None
-        for batch in rank_batches(student, groups, rank, world, micro_batches, trio.student.vlm):
-            part = trio.loss(batch, len(groups) / (world * micro_batches), StepMetrics(), number)
-            trio.student.backward(part)
+        batches = rank_batches(student, groups, rank, world, most, trio.student.vlm, most_tokens)
+        for place, batch in enumerate(batches, 1):
+            part = trio.loss(batch, len(groups) / world, StepMetrics(), number)
+            trio.student.backward(part, last=place == len(batches))
             norm = trio.student.step({"sgd": 0.1, "adamw": 1e-3}[optimizer])
             loss += part.detach()
         dist.all_reduce(loss)
-        log.append((loss.item() / (world * micro_batches), norm))
+        log.append((loss.item() / world, norm))
     left = [name for name, p in trio.student.vlm.named_parameters() if p.numel()]
     trio.student.export(out)
     return {"log": log, "left gathered": left, "weights": dict(gathered(trio.student.vlm))}
@@ -59,7 +62,7 @@ def mask(teacher: Path, thresholds: Path, student: Path) -> dict:
     """The gathered teacher at each ratio, on this rank, after forwards that could leave weights behind."""
     engine = Zero3Teacher(teacher, "bf16", ThresholdsFile.load(thresholds))
     ((_, groups),) = make_steps(student, 1)
-    (batch,) = rank_batches(student, groups, dist.get_rank(), dist.get_world_size(), 1, engine.vlm)
+    (batch,) = rank_batches(student, groups, dist.get_rank(), dist.get_world_size(), len(groups), engine.vlm)
     states = {}
     for ratio in ("0.50", "0.20", "0.00", "0.50"):
         engine.set_ratio(ratio)

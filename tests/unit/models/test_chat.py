@@ -1,4 +1,5 @@
 import io
+import json
 import shutil
 
 import pytest
@@ -75,6 +76,18 @@ def test_the_blank_prompt_has_an_image(chat):
 
 def test_the_common_vocabulary_is_what_both_know(chat):
     assert common_vocabulary(chat, chat) == len(chat.tokenizer)
+
+
+def test_ids_without_a_row_in_either_head_are_not_common(make_model, tmp_path):
+    """A tokenizer may have more ids than a head has rows."""
+    chat = ChatProcessor(make_model(), QWEN2_5_VL)
+    folder = shutil.copytree(make_model(), tmp_path / "fewer")
+    config = json.loads((folder / "config.json").read_text())
+    text = config.get("text_config") or config
+    text["vocab_size"] = len(chat.tokenizer) - 3
+    (folder / "config.json").write_text(json.dumps(config))
+    fewer = ChatProcessor(folder, QWEN2_5_VL)
+    assert common_vocabulary(chat, fewer) == common_vocabulary(fewer, chat) == len(chat.tokenizer) - 3
 
 
 def test_another_familys_tokenizer_is_refused(make_model, tmp_path):

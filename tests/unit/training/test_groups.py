@@ -5,7 +5,6 @@ from masters.data.samples import write_samples
 from masters.data.shards import Shard
 from masters.data.storage import Storage
 from masters.data.tables import RESPONSES, SAMPLES, VERDICTS
-from masters.training.batches import of_rank
 from masters.training.curriculum import Step
 from masters.training.groups import GroupReader, shards_of
 
@@ -61,7 +60,7 @@ def step(start, stop, level="t@r0.20"):
 
 
 def reader(run):
-    return GroupReader(run, shards_of(run.names("responses", ".parquet")))
+    return GroupReader(run, shards_of(run.names("responses", ".parquet")), [100])
 
 
 def test_groups_come_in_position_order_with_the_levels_responses_first(run):
@@ -99,10 +98,18 @@ def test_steps_read_only_the_shards_they_need_and_any_order_gives_the_same(run):
     assert [len(p) for p in parts] == [3, 2, 3, 2]
 
 
-@pytest.mark.parametrize(("count", "world", "micro"), [(16, 2, 2), (7, 2, 2), (1, 2, 1), (5, 3, 2), (0, 2, 1)])
-def test_every_group_goes_to_one_rank_and_micro_batch(count, world, micro):
-    groups = list(range(count))
-    parts = [part for rank in range(world) for part in of_rank(groups, rank, world, micro)]
-    assert len(parts) == world * micro
-    assert sorted(g for part in parts for g in part) == groups
-    assert max(map(len, parts)) <= -(-count // (world * micro)) if count else True
+def test_a_response_with_an_id_outside_the_vocabulary_is_dropped_and_counted(run):
+    (name,) = [name for name in run.names("responses/student") if "00000000" in name]
+    rows = run.read_table(name).to_pylist()
+    rows[0]["token_ids"], rows[2]["token_ids"] = [5, 7, 2], [99, 2]
+    run.write_table(name, pa.Table.from_pylist(rows, schema=RESPONSES))
+    shards = shards_of(run.names("responses", ".parquet"))
+    counted = {}
+    for vocabulary in (100, 99, 7):
+        groups = GroupReader(run, shards, [vocabulary]).groups(step(0, 5))
+        counted[vocabulary] = (sum(group.dropped for group in groups), sum(len(group.responses) for group in groups))
+        assert all(token < vocabulary for group in groups for r in group.responses for token in r.token_ids)
+    assert [dropped for dropped, _ in counted.values()] == [0, 1, 2]
+    assert len({dropped + kept for dropped, kept in counted.values()}) == 1
+    of_second = GroupReader(run, shards, [100, 7]).groups(Step(0, 1, "t@r0.20", "0.20", 0, 5))
+    assert sum(group.dropped for group in of_second) == 2
