@@ -9,79 +9,12 @@ the log-probabilities of right and wrong responses.
 `masters_objective` takes hidden states and heads, not logits, so that a fused implementation can take its place.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
-
 import torch
 from torch import Tensor
 
 from masters.algo.divergence import jsd, log_probabilities, reverse_kl, reverse_kl_k3
-from masters.algo.reward import TIE, advantages, distill_reward, shared_divergence
-
-
-class Head(NamedTuple):
-    """What predicts the response tokens of one model: hidden states [T, H] and the output projection [V, H]."""
-
-    hidden_TH: Tensor
-    weight_VH: Tensor
-
-
-@dataclass(frozen=True)
-class Objective:
-    """The terms and their weights. The paper: policy_weight 1, kl_weight 0.1, kl exact, no clamp.
-
-    Attributes:
-        policy_weight: weight of the policy term; 0 leaves distillation (and KL).
-        kl_weight: beta of Eq. 9.
-        kl: `exact` over the vocabulary (needs a reference model) or the `k3` estimate at the taken tokens.
-        clamp_advantages: replace negative advantages by 0, so that no response is pushed down.
-        vocabulary: true vocabulary size that student and teacher share.
-        tie: relative spread of D up to which a group is tied: TIE, or TIE_BF16 where forwards are bf16.
-    """
-
-    policy_weight: float
-    kl_weight: float
-    kl: Literal["exact", "k3"]
-    clamp_advantages: bool
-    vocabulary: int
-    tie: float = TIE
-
-
-@dataclass(frozen=True)
-class Responses:
-    """The response tokens of a batch, response by response.
-
-    Attributes:
-        target_T: token ids, a generated end-of-turn token included.
-        response_T: which response each token belongs to, ascending.
-        group_J: which question each response answers, ascending from 0.
-        accuracy_J: R_acc of each response, 1 or 0; NaN where the verdict is null.
-    """
-
-    target_T: Tensor
-    response_T: Tensor
-    group_J: Tensor
-    accuracy_J: Tensor
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What one evaluation of the objective found; all detached, per response [J] unless said otherwise."""
-
-    policy: Tensor
-    """Scalar: value of the weighted policy term."""
-    kl: Tensor
-    """Scalar: kl_weight * KL."""
-    distill: Tensor
-    """Scalar: the JSD term."""
-    gradient_norms: dict[str, Tensor]
-    """Squared norm of each term's gradient at the student's hidden states."""
-    divergence_J: Tensor
-    """D; responses of a group with the same tokens share one."""
-    kl_J: Tensor
-    log_probability_J: Tensor
-    distill_reward_J: Tensor
-    advantage_J: Tensor
+from masters.algo.reward import advantages, distill_reward, shared_divergence
+from masters.algo.terms import Head, Objective, Responses, Terms
 
 
 def masters_objective(

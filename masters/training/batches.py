@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masters.algo.objective import Responses
+from masters.algo.terms import Responses
 from masters.data.image_shards import read_image
 from masters.data.storage import Storage
 from masters.models.chat import ChatProcessor, load_image

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from masters.algo.objective import Terms
+from masters.algo.terms import Terms
 from masters.config.run import STUDENT
 from masters.training.batches import MicroBatch
 

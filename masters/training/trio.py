@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masters.algo.objective import Head, Objective, masters_objective, sft_objective
+from masters.algo.objective import masters_objective, sft_objective
 from masters.algo.reward import TIE, TIE_BF16
+from masters.algo.terms import Head, Objective
 from masters.config.run import RunConfig
 from masters.config.train import TrainConfig
 from masters.data.storage import Storage

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from masters.algo.objective import Objective
+from masters.algo.terms import Objective
 from masters.engines.zero3 import Zero3Frozen, Zero3Student, Zero3Teacher, gathered, init_process_group
 from masters.models.thresholds import ThresholdsFile
 from masters.training.metrics import StepMetrics

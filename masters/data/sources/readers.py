@@ -30,6 +30,7 @@ from masters.data.sources.charts import chart_rows
 from masters.data.sources.dialects import check_fields, rows_of
 from masters.data.sources.files import Mark
 from masters.data.splits import file_splits
+from masters.data.storage import Storage
 
 _LISTERS, _CHECKED = 16, 64
 _ROW_FIELDS = {field.name for field in fields(RawRow)}
@@ -46,6 +47,8 @@ class Part:
         kind: of the file; empty where there are no files.
         split: what names of files and folders say about the split; empty where they say nothing.
         revision: of a data set on the hub, its commit.
+        root: folder or address that `name` lies below, for files.
+        shown: what errors and rejects call the file; empty where it is the only one.
     """
 
     file: int = 0
@@ -54,6 +57,8 @@ class Part:
     kind: str = ""
     split: str = ""
     revision: str = ""
+    root: str = ""
+    shown: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def parts_of(source: Source, token_env: str) -> list[Part]:
             shards = dict(hub.hub_parts(source, revision, token_env))
             splits = file_splits(list(shards), source.splits, _explicit(source))
             return [
-                Part(number, piece, name, "", split, revision)
+                Part(number, piece, name, "", split, revision, shown=name)
                 for number, (name, split) in enumerate(splits.items())
                 for piece in range(shards[name])
             ]
@@ -99,14 +104,13 @@ def read_part(source: Source, part: Part, start: Mark, token_env: str) -> Iterat
         elif isinstance(source, CustomSource):
             yield from _custom(source, start[1])
         elif isinstance(source, FilesSource):
-            root, names = files.list_files(source.path, source.format)
-            one = len(names) == 1
+            root = Storage(part.root)
             records = files.records(root, part.name, part.kind, part.piece, start)  # type: ignore[arg-type]  # FileKind
             folder = root.folder(part.name.rpartition("/")[0]).uri if "/" in part.name else root.uri
-            yield from _rows(source, part, records, folder, "" if one else part.name)
+            yield from _rows(source, part, records, folder)
         else:
             records = hub.hub_records(source, part.revision, token_env, part.name, part.piece, start)
-            yield from _rows(source, part, records, source.path, part.name)
+            yield from _rows(source, part, records, source.path)
 
 
 def _file_parts(source: FilesSource) -> list[Part]:
@@ -122,7 +126,7 @@ def _file_parts(source: FilesSource) -> list[Part]:
     with ThreadPoolExecutor(_LISTERS) as threads:  # footers of many files, perhaps in an object store
         looked = list(threads.map(look, splits))
     return [
-        Part(number, piece, name, kind, splits[name])
+        Part(number, piece, name, kind, splits[name], root=root.uri, shown=name if len(names) > 1 else "")
         for number, (name, (kind, pieces)) in enumerate(zip(splits, looked, strict=True))
         for piece in range(pieces)
     ]
@@ -133,7 +137,7 @@ def _explicit(source: RecordSource) -> str | None:
     return source.split if "split" in source.model_fields_set else None
 
 
-def _rows(source: RecordSource, part: Part, records: Iterator[files.Record], folder: str, file: str) -> Iterator[Read]:
+def _rows(source: RecordSource, part: Part, records: Iterator[files.Record], folder: str) -> Iterator[Read]:
     """Of each record its rows; the fields of the first records together are checked, once for a part."""
     first = list(islice(records, _CHECKED))
     fields: dict[str, Any] = {}
@@ -143,7 +147,7 @@ def _rows(source: RecordSource, part: Part, records: Iterator[files.Record], fol
     if fields and first[0].next[1] == 1:  # what comes after a place was checked before it was left
         check_fields(fields, source)
     for record in chain(first, records):
-        where = f"{file} {record.place}" if file else record.place
+        where = f"{part.shown} {record.place}" if part.shown else record.place
         found = rows_of(record.value, source, part.split, record.place, part.name)
         yield Read([RawRow(number=record.next[1] - 1, folder=folder, **row) for row in found], where, record.next)
 

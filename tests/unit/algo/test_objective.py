@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from masters.algo.objective import Head, Objective, Responses, masters_objective, sft_objective
+from masters.algo.objective import masters_objective, sft_objective
+from masters.algo.terms import Head, Objective, Responses
 
 NAN = float("nan")
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from masters.algo.objective import Head, Terms, masters_objective
+from masters.algo.objective import masters_objective
 from masters.algo.reward import TIE, TIE_BF16
+from masters.algo.terms import Head, Terms
 from masters.config.train import TrainConfig
 from masters.data.sources.charts import scene
 from masters.models.chat import ChatProcessor
