@@ -6,6 +6,9 @@ from pydantic import Field
 
 from masters.config.base import Section, ours, paper
 
+DIVERGENCE_WEIGHTS = {"jsd": 0.5, "skew_kl": 0.1, "skew_reverse_kl": 0.1}
+"""What `divergence_weight` is where it is left out: that of the paper, and of DistiLLM."""
+
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -18,6 +21,15 @@ class TrainConfig(Section):
     policy_weight: float = paper(1.0, "Eq. 8", "Weight of the policy term; 0 trains without rewards.", ge=0)
     kl_weight: float = paper(0.1, "Appendix B", "beta; 0 needs no reference model.", ge=0)
     kl: Literal["exact", "k3"] = ours("exact", "KL to the initial student: over the vocabulary, or the k3 estimate.")
+    divergence: Literal["jsd", "forward_kl", "reverse_kl", "skew_kl", "skew_reverse_kl"] = paper(
+        "jsd", "Eq. 4, 5", "Between student and teacher, in the loss and in the reward; the skewed ones are DistiLLM's."
+    )
+    divergence_weight: float | None = ours(
+        None,
+        "The teacher's share of jsd's mixture, 0.5 if left out; alpha of the skewed ones, 0.1 if left out.",
+        gt=0,
+        lt=1,
+    )
     clamp_advantages: bool = paper(False, "Eq. 10", "Replace negative advantages by 0: no response is pushed down.")
     lr: float = paper(1e-6, "4.1", "Peak learning rate of AdamW.", gt=0)
     lr_schedule: Literal["constant", "linear"] = paper("constant", "4.1", "`linear` decays to 5 % of the peak.")
@@ -44,4 +56,10 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = ours(
         True, "Recompute the student's activations in backward: far less memory, a third more time. Same results."
     )
+    objective_gib: float = ours(
+        1.0,
+        "Memory for probabilities over the vocabulary. Groups that fit are computed at once; else twice, in pieces.",
+        gt=0,
+    )
+    metrics_every: int = ours(10, "Steps between those that log the norm of each term's gradient.", ge=1)
     checkpoint_every: int = ours(100, "Steps between checkpoints.", ge=1)

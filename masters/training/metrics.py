@@ -28,7 +28,8 @@ class StepMetrics:
         """Add a micro-batch."""
         for name in _LOSSES:
             self._sums[f"loss_{name}"] += float(getattr(terms, name))
-            self._sums[f"squared_gradient_{name}"] += float(terms.gradient_norms.get(name, 0.0))
+        for name, squared in terms.gradient_norms.items():
+            self._sums[f"squared_gradient_{name}"] += float(squared)
         columns = {
             name: getattr(terms, f"{name}_J").tolist()
             for name in ("divergence", "kl", "log_probability", "distill_reward", "advantage")

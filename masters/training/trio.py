@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masters.algo.objective import masters_objective, sft_objective
+from masters.algo.fused import masters_objective, sft_objective
 from masters.algo.reward import TIE, TIE_BF16
-from masters.algo.terms import Head, Objective
+from masters.algo.terms import Divergence, Head, Objective
 from masters.config.run import RunConfig
-from masters.config.train import TrainConfig
+from masters.config.train import DIVERGENCE_WEIGHTS, TrainConfig
 from masters.data.storage import Storage
 from masters.engines.zero3 import Zero3Frozen, Zero3Student, Zero3Teacher
 from masters.models.chat import ChatProcessor, common_vocabulary
@@ -28,13 +28,15 @@ Compute = Callable[[Sequence[Head]], Tensor]
 class Trio:
     """Student, the masked teacher of the level, and the reference (the initial student).
 
-    Without a teacher the student is trained on the responses alone: the control `sft`.
+    Without a teacher the student is trained on the responses alone: the control `sft`. Norms of each term's gradient are
+    found at every `metrics_every`-th step.
     """
 
     student: Zero3Student
     teacher: Zero3Teacher | None
     reference: Zero3Frozen | None
     objective: Objective
+    metrics_every: int = 1
 
     def loss(self, batch: MicroBatch, groups: float, metrics: StepMetrics, step: int) -> Tensor:
         """The objective of a micro-batch. All ranks go through all models, whether they have responses or not.
@@ -66,11 +68,15 @@ class Trio:
         if batch.responses is None:
             return 0.0 * (student.hidden_TH.sum() + student.weight_VH.sum())
         if self.teacher is None:
-            loss, log_probability_J = sft_objective(student, batch.responses, self.objective.vocabulary, groups=groups)
+            budget = self.objective.budget
+            loss, log_probability_J = sft_objective(student, batch.responses, groups=groups, budget=budget)
             metrics.add_sft(loss.item(), log_probability_J)
             return loss
         reference = heads[1] if len(heads) > 1 else None
-        loss, terms = masters_objective(student, heads[0], reference, batch.responses, self.objective, groups=groups)
+        norms = step % self.metrics_every == 0
+        loss, terms = masters_objective(
+            student, heads[0], reference, batch.responses, self.objective, groups=groups, norms=norms
+        )
         metrics.add(batch, terms, step)
         return loss
 
@@ -117,7 +123,7 @@ class Cast:
         )
         reference = Zero3Frozen(folder, train.precision) if train.kl_weight > 0 and not self.alone else None
         objective = objective_of(train, self.vocabulary[0])
-        self.trio = Trio(student, None, reference, objective)
+        self.trio = Trio(student, None, reference, objective, train.metrics_every)
 
     def _common_vocabulary(self, teacher: int) -> int:
         """The student's own without a teacher."""
@@ -147,7 +153,17 @@ class Cast:
 def objective_of(train: TrainConfig, vocabulary: int) -> Objective:
     """The recipe's objective; what counts as tied depends on the precision of its forwards."""
     tie = TIE_BF16 if train.precision == "bf16" else TIE
-    return Objective(train.policy_weight, train.kl_weight, train.kl, train.clamp_advantages, vocabulary, tie)
+    weight = train.divergence_weight or DIVERGENCE_WEIGHTS.get(train.divergence, 0.5)
+    return Objective(
+        train.policy_weight,
+        train.kl_weight,
+        train.kl,
+        train.clamp_advantages,
+        vocabulary,
+        tie,
+        Divergence(train.divergence, weight),
+        int(train.objective_gib * 2**30),
+    )
 
 
 def _adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:

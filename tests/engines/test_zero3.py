@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from masters.algo.objective import masters_objective
+from masters.algo.fused import masters_objective
 from masters.algo.schedule import ratio_key
 from masters.algo.terms import Head, Objective
 from masters.families.qwen2_5_vl import QWEN2_5_VL

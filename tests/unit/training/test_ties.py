@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from masters.algo.objective import masters_objective
+from masters.algo.fused import masters_objective
 from masters.algo.reward import TIE, TIE_BF16
 from masters.algo.terms import Head, Terms
 from masters.config.train import TrainConfig
@@ -74,7 +74,7 @@ def test_equal_wrong_responses_are_not_pushed_up(batch):
 
 def test_without_the_rules_bf16_would_push_them_up(batch, precision, monkeypatch):
     """The batch is one that needs them: else the tests above could not fail."""
-    monkeypatch.setattr("masters.algo.objective.shared_divergence", lambda divergence_J, *_: divergence_J)
+    monkeypatch.setattr("masters.algo.fused.shared_divergence", lambda divergence_J, *_: divergence_J)
     apart = computed(batch, tie=TIE).advantage_J.abs().view(QUESTIONS, 8).amax(1) > 0
     assert bool(apart.any()) == (precision == "bf16")
     assert not computed(batch, tie=TIE_BF16).advantage_J.any()
