@@ -11,7 +11,7 @@ TIE_BF16 = 2e-3
 """The same where forwards are bf16: one response at two places of a row was seen with D 1.2e-3 apart."""
 
 ROUNDING = 1e-6
-"""Divergences up to this are rounding of fp32 sums: the responses are tied, too."""
+"""Divergences up to this are rounding of fp32 sums: the responses are tied, too. So is a spread of rewards up to this."""
 
 
 def shared_divergence(divergence_J: Tensor, target_T: Tensor, response_T: Tensor, group_J: Tensor) -> Tensor:
@@ -61,17 +61,18 @@ def advantages(reward_J: Tensor, group_J: Tensor, judged_J: Tensor) -> Tensor:
     """A_j = (R_j - mean) / std within each group (Eq. 10): [J]; std is unbiased.
 
     0 where the rewards of a group are all equal, where fewer than two of its responses were judged, and for every
-    response that was not.
+    response that was not. Found in float64: where rewards are nearly equal, the rounding of their mean would be divided by a
+    small std, and the advantages of a group would no longer sum to 0.
     """
     groups = int(group_J.max()) + 1
-    weight_J = judged_J.to(reward_J.dtype)
+    weight_J, wide_J = judged_J.double(), reward_J.double()
 
     def total(values_J: Tensor) -> Tensor:
         return values_J.new_zeros(groups).index_add(0, group_J, values_J * weight_J)[group_J]
 
-    count_J = total(torch.ones_like(reward_J))
-    centred_J = reward_J - total(reward_J) / count_J.clamp_min(1)
+    count_J = total(torch.ones_like(wide_J))
+    centred_J = wide_J - total(wide_J) / count_J.clamp_min(1)
     std_J = (total(centred_J.square()) / (count_J - 1).clamp_min(1)).sqrt()
-    equal_J = std_J <= torch.finfo(reward_J.dtype).eps * 8
-    usable_J = judged_J & (count_J >= 2) & ~equal_J
-    return torch.where(usable_J, centred_J / torch.where(usable_J, std_J, 1.0), torch.zeros_like(reward_J))
+    usable_J = judged_J & (count_J >= 2) & (std_J > ROUNDING)
+    advantage_J = torch.where(usable_J, centred_J / torch.where(usable_J, std_J, 1.0), torch.zeros_like(wide_J))
+    return advantage_J.to(reward_J.dtype)
