@@ -29,7 +29,7 @@ demo-seeds: $(READY) ## three students from other seeds, with controls (an hour;
 	@$(BIN)/python perf/demo_seeds.py
 
 perf: $(READY) ## side-by-side measurements on this machine, as ratios
-	@for file in masking packing prepare objective; do DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(BIN)/python perf/$$file.py || exit 1; echo; done
+	@for file in masking packing prepare objective gpu; do DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(BIN)/python perf/$$file.py || exit 1; echo; done
 
 test: $(READY) kube-tools ## unit tests, the chart, and the whole chain on tiny data (minutes)
 	@$(BIN)/pytest -m "not slow and (chain or not engine)"

@@ -76,6 +76,7 @@ def check(
     """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started."""
     from masters.config.load import load_recipe, recipe_schema
     from masters.config.placement import check_placement
+    from masters.config.train import check_trackers
 
     if schema:
         import json
@@ -90,7 +91,13 @@ def check(
         typer.echo(
             f"{', '.join(map(str, values))}: every stage fits on its groups: {', '.join(group.name for group in groups)}"
         )
-    for line in _look_at_sources(config, elsewhere=bool(values)):
+    try:
+        check_trackers(config.train)
+    except ValueError as error:
+        if not values:
+            raise
+        typer.echo(f"{recipe}: may be different on the cluster: {error}")
+    for line in (*_look_at_sources(config, elsewhere=bool(values)), *_look_at_disks(config, str(recipe), bool(values))):
         typer.echo(f"{recipe}: {line}")
     levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
     typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
@@ -109,13 +116,32 @@ def _look_at_sources(config: "RunConfig", *, elsewhere: bool) -> Iterator[str]:
         return
     from masters.reporting.preview import check_first_rows
 
+    splits: set[str] = set()
     for source in config.prepare.sources:
         try:
-            check_first_rows(source, config.prepare.max_image_pixels, config.hub_token_env)
+            splits |= check_first_rows(source, config.prepare.max_image_pixels, config.hub_token_env)
         except ValueError as error:
             if not elsewhere:
                 raise
             yield f"cannot be read here, and may be on the cluster: {error}"
+        splits |= {"validation"} if getattr(source, "validation_images", 0) else set()
+    if config.train.keep == "best" and "validation" not in splits:
+        yield "train.keep = best chooses by the validation split: none of the first rows is of it"
+
+
+def _look_at_disks(config: "RunConfig", recipe: str, elsewhere: bool) -> Iterator[str]:
+    """What a checkpoint weighs, where the student is here. Raises RecipeError where it is to run here and has no room."""
+    from masters.config.problems import RecipeError
+    from masters.training.space import checkpoint_bytes, in_words, space_problems
+
+    student = Path(config.student.path)
+    if not student.is_dir():
+        return
+    size = checkpoint_bytes(student, config.train)
+    problems = [] if elsewhere else list(space_problems(config, size))
+    if problems:
+        raise RecipeError(recipe, problems)
+    yield in_words(config, size)
 
 
 @app.command()
@@ -285,10 +311,13 @@ def _command_line(recipe: str | Path, overrides: Sequence[str], stages: Sequence
 
 def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
     from masters.data.samples import read_split
+    from masters.data.students import read_chosen
     from masters.reporting.ladder import ladder_table, read_ladder
 
     screen.table(ladder_table(read_ladder(run)))
     sample = read_split(run, "train", ["sample_id"])["sample_id"][0].as_py()
+    if chosen := read_chosen(run):
+        screen.text(f"student  {run.address(chosen['folder'])}")
     screen.text(f"report   {run.uri}/report.html")
     screen.text(
         f"next     masters show {run.uri} --sample {sample}   ·   masters init my.yaml: your own data and models"

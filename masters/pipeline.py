@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from masters.config.run import RunConfig
+from masters.config.train import check_trackers
 from masters.data.storage import Storage
 from masters.models.folder import pinned
 from masters.reporting.progress import Screen
@@ -34,6 +35,8 @@ def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) 
     Raises:
         ValueError: whatever a stage finds wrong with the recipe or its data, before it is too late.
     """
+    if train.STAGE.name in names:
+        check_trackers(config.train)
     run, config = run_directory(config), _pinned(config)
     planned = plan(STAGES, config)
     wanted = [stage for stage in STAGES if stage.name in names]

@@ -48,6 +48,17 @@ Folder = Annotated[str, Field(min_length=1), AfterValidator(folder_or_address)]
 """A path of this machine, or an address in an object store."""
 
 
+def absolute_path(path: str) -> str:
+    """Refuses an address, and a path that means another place on every node."""
+    if not path.startswith("/"):
+        raise ValueError("is not an absolute path. Write a folder of the nodes' own disks, as /scratch.")
+    return path
+
+
+LocalFolder = Annotated[str, AfterValidator(absolute_path)]
+"""A folder that each machine has for itself."""
+
+
 class Section(BaseModel):
     """A part of a recipe: frozen, strict types, finite numbers, unknown keys refused."""
 

@@ -11,7 +11,7 @@ from masters.config.evaluate import EvaluateConfig
 from masters.config.generate import GenerateConfig
 from masters.config.mask import MaskConfig
 from masters.config.models import ModelConfig, TeacherConfig
-from masters.config.prepare import CustomSource, PrepareConfig
+from masters.config.prepare import ChartsSource, CustomSource, PrepareConfig, RecordSource, Source
 from masters.config.problems import Problem
 from masters.config.resources import ResourcesConfig
 from masters.config.score import ScoreConfig, TeacherJudge
@@ -20,7 +20,7 @@ from masters.config.train import TrainConfig
 
 STUDENT = "student"
 LABEL = "label"
-RESERVED = {STUDENT, LABEL, "baseline", "parts"}
+RESERVED = {STUDENT, LABEL, "baseline", "parts", "chosen.json"}
 """Other authors, and what lies beside the teachers' folders in evaluation/."""
 
 
@@ -63,6 +63,7 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
             "Set generate.mix.teacher and generate.mix.student to 4.",
         )
     yield from _length_problems(config)
+    yield from _keep_problems(config)
     gang, train = config.resources.train, config.train
     share = gang.workers * train.groups_per_micro_batch
     if train.groups_per_step % share:
@@ -93,6 +94,29 @@ def _length_problems(config: RunConfig) -> Iterator[Problem]:
         if tokens >= config.engine.max_model_len:
             rule = f"leaves no room for the prompt in engine.max_model_len {config.engine.max_model_len}"
             yield Problem(path, tokens, rule, "Raise engine.max_model_len.")
+
+
+def _keep_problems(config: RunConfig) -> Iterator[Problem]:
+    if config.train.keep == "last":
+        return
+    if not config.train.students_by_level:
+        rule = "chooses among the students by level, and none is written"
+        yield Problem("train.keep", "best", rule, "Set train.students_by_level: true.")
+    if not any(map(_may_have_validation, config.prepare.sources)):
+        rule = "chooses by the validation split, and no source has rows of it"
+        remedy = "Give charts validation_images, add a source with split: validation, or use train.keep: last."
+        yield Problem("train.keep", "best", rule, remedy)
+    if config.evaluate.split == "validation":
+        rule = "is what train.keep best chooses by, so it would flatter the student that was chosen"
+        yield Problem("evaluate.split", "validation", rule, "Use test, or train.keep: last.")
+
+
+def _may_have_validation(source: Source) -> bool:
+    """Whether rows of the validation split can be in a source; only its rows tell where they say their split themselves."""
+    if isinstance(source, ChartsSource):
+        return source.validation_images > 0
+    own_word = isinstance(source, RecordSource) and source.split_field is None and "split" in source.model_fields_set
+    return not own_word or source.split == "validation"
 
 
 def _curriculum_problems(config: RunConfig) -> Iterator[Problem]:

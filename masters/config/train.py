@@ -1,10 +1,11 @@
 """How the student is trained."""
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from masters.config.base import Section, ours, paper
+from masters.config.base import LocalFolder, Section, ours, paper
 
 DIVERGENCE_WEIGHTS = {"jsd": 0.5, "skew_kl": 0.1, "skew_reverse_kl": 0.1}
 """What `divergence_weight` is where it is left out: that of the paper, and of DistiLLM."""
@@ -56,10 +57,46 @@ class TrainConfig(Section):
     gradient_checkpointing: bool = ours(
         True, "Recompute the student's activations in backward: far less memory, a third more time. Same results."
     )
+    tower_lr_factor: float = ours(1.0, "Of the learning rate of the image tower; 0 freezes it.", ge=0)
+    projector_lr_factor: float = ours(1.0, "The same of the projector behind the tower.", ge=0)
+    teacher_sharding: Literal["world", "node"] = ours(
+        "world",
+        "Split teacher and reference over all workers, or over those of each node: more memory, no traffic between nodes.",
+    )
+    offload_teacher: bool = ours(False, "Keep the teacher's weights in CPU memory; slower.")
+    offload_optimizer: bool = ours(False, "Keep the optimiser's states in CPU memory and step there; slower.")
     objective_gib: float = ours(
         1.0,
         "Memory for probabilities over the vocabulary. Groups that fit are computed at once; else twice, in pieces.",
         gt=0,
     )
+    trackers: tuple[Literal["wandb", "mlflow"], ...] = ours(
+        (), "Services that are told every step, beside metrics.jsonl and the TensorBoard files; yours to install."
+    )
     metrics_every: int = ours(10, "Steps between those that log the norm of each term's gradient.", ge=1)
     checkpoint_every: int = ours(100, "Steps between checkpoints.", ge=1)
+    checkpoint_minutes: float = ours(30.0, "Likewise minutes; whichever comes first.", gt=0)
+    keep_checkpoints: int = ours(2, "How many checkpoints are kept, the last ones.", ge=1)
+    scratch: LocalFolder | None = ours(
+        None,
+        "Folder of each node's own disk where a checkpoint lies until it is uploaded; the system's temporary folder if left "
+        "out.",
+    )
+    students_by_level: bool = ours(
+        False,
+        "Write the student at the end of each level, too (a copy of its weights for each), and evaluate all of them.",
+    )
+    keep: Literal["last", "best"] = ours(
+        "last",
+        "Which student is the run's: the last, or of those by level the one that is best on the validation split.",
+    )
+
+
+def check_trackers(config: TrainConfig) -> None:
+    """Raise ValueError for a tracker whose package is not installed on this machine."""
+    for name in config.trackers:
+        if find_spec(name) is None:
+            raise ValueError(
+                f"train.trackers = {name}: is not installed here, and no part of Masters. "
+                f"`.venv/bin/uv pip install {name}`, on a cluster in the image; or leave it out."
+            )

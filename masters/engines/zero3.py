@@ -1,41 +1,30 @@
 """Student, teacher and reference under DeepSpeed ZeRO-3: every weight is split over the ranks and gathered where it is used.
 
-Three engines, one rule: weights are only touched inside a module's forward, where ZeRO-3's hooks have gathered them. So the
-loss is computed inside the forward of the student's output head, nested in those of the teacher's and the reference's.
+The student's weights are only touched inside a module's forward, where ZeRO-3's hooks have gathered them: its loss is computed
+inside the forward of its output head. Frozen models are asked once a step, for all of its micro-batches, and their output
+heads stay gathered while the student goes through these.
 """
 
-import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
+from masters.engines.sharding import NodeGroups, gathered, initialize, load_split
+from masters.engines.universal import TAG, load_cut_anew, ranks_of
 from masters.families import Family
-from masters.models.checkpoint import load_model
 from masters.models.folder import family_of
+from masters.models.joining import in_pieces, join, join_media
 from masters.models.packing import Packed, hidden_states
 from masters.models.thresholds import UNMASKED, ThresholdsFile
 
 MakeOptimizer = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 WithHead = Callable[[Tensor, Tensor], Tensor]
-_DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
-
-
-def init_process_group(local_rank: int, gpu: bool) -> torch.device:
-    """Join this process to the gang; the device it computes on. MASTER_ADDR, RANK and WORLD_SIZE are set by Ray Train."""
-    os.environ["LOCAL_RANK"] = str(local_rank)
-    os.environ["DS_ACCELERATOR"] = "cuda" if gpu else "cpu"
-    import deepspeed
-    import deepspeed.ops
-
-    # Collectives over shared memory would be compiled here at the first start. A worker killed meanwhile leaves torch's build
-    # lock behind, and every later gang waits on it for ever; on CPU plain gloo is fast enough.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", auto_mpi_discovery=False, verbose=False)
-    return torch.device("cuda", local_rank) if gpu else torch.device("cpu")
 
 
 class _GatheringHead(nn.Linear):
@@ -45,27 +34,28 @@ class _GatheringHead(nn.Linear):
         return use(input, self.weight)
 
 
-class _Model(nn.Module):
-    """Hidden states on their own, or a function at the output head."""
+class _StudentModel(nn.Module):
+    """A function of the hidden states, called at the output head."""
 
     def __init__(self, vlm: Any):
         super().__init__()
         vlm.lm_head.__class__ = _GatheringHead  # names of parameters and ties stay what they were
         self.vlm = vlm
 
-
-class _StudentModel(_Model):
     def forward(self, packed: Packed, media: dict[str, Tensor], use: WithHead) -> Tensor:
         return self.vlm.lm_head(hidden_states(self.vlm, packed, media), use)
 
 
-class _FrozenModel(_Model):
-    def forward(
-        self, packed: Packed | None, media: dict[str, Tensor], hidden: Tensor | None, use: WithHead | None
-    ) -> Any:
-        if packed is not None:
-            return hidden_states(self.vlm, packed, media)
-        return self.vlm.lm_head(hidden, use)
+class _FrozenModel(nn.Module):
+    """Hidden states. The output head is no part of it: every forward goes through the same modules in the same order."""
+
+    def __init__(self, vlm: Any):
+        super().__init__()
+        in_pieces(vlm)
+        self.vlm = vlm
+
+    def forward(self, packed: Packed, media: dict[str, Tensor]) -> Tensor:
+        return hidden_states(self.vlm, packed, media)
 
 
 class Zero3Student:
@@ -77,6 +67,8 @@ class Zero3Student:
         gradient_clip: largest global norm.
         make_optimizer: from parameter groups; `decay` in a group says whether weight decay belongs there.
         gradient_checkpointing: recompute activations in backward.
+        lr_factors: of the learning rate of `tower` and `projector`; 0 freezes one.
+        offload_optimizer: the optimiser's states lie in CPU memory, and it steps there.
     """
 
     def __init__(
@@ -87,14 +79,16 @@ class Zero3Student:
         gradient_clip: float,
         make_optimizer: MakeOptimizer,
         gradient_checkpointing: bool = False,
+        lr_factors: Mapping[str, float] | None = None,
+        offload_optimizer: bool = False,
     ):
-        config = _config(precision, gradient_clip=gradient_clip)
+        config = _config(precision, gradient_clip=gradient_clip, offload_optimizer=offload_optimizer)
         self.folder = folder
-        self._dtype, model = _load(folder, precision, config)
+        self._dtype, model = load_split(folder, precision, config)
         if gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        module = _StudentModel(model.train())
-        self.engine = _initialize(module, config, make_optimizer(_groups(module)))
+        groups = _groups(model, family_of(folder), lr_factors or {})
+        self.engine = initialize(_StudentModel(model.train()), config, make_optimizer(groups))
 
     @property
     def vlm(self) -> Any:
@@ -113,21 +107,30 @@ class Zero3Student:
     def step(self, lr: float) -> float | None:
         """Behind the last backward of a step: clip and update; the gradient's norm before clipping. Else None."""
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_factor"]
         boundary = self.engine.is_gradient_accumulation_boundary()
         self.engine.step()
         return float(self.engine.get_global_grad_norm()) if boundary else None
 
-    def save(self, folder: str, state: Mapping[str, Any]) -> None:
+    def save(self, folder: Path, state: Mapping[str, Any]) -> None:
         """Write this rank's part of a checkpoint, with some state of the caller's."""
-        self.engine.save_checkpoint(folder, tag="zero3", client_state=dict(state), exclude_frozen_parameters=True)
+        self.engine.save_checkpoint(str(folder), tag=TAG, client_state=dict(state), exclude_frozen_parameters=True)
 
-    def load(self, folder: str) -> dict[str, Any]:
-        """Read it back; the caller's state. Raises ValueError for a checkpoint of another number of ranks."""
-        path, state = self.engine.load_checkpoint(folder, tag="zero3")
-        if path is None:
-            raise ValueError(f"{folder}: holds no checkpoint of {self.engine.world_size} ranks")
-        return state
+    def load(self, folder: Path, scratch: Path) -> dict[str, Any]:
+        """Read a checkpoint back, bit for bit, into a student that has not learnt yet; the caller's state.
+
+        Args:
+            folder: the whole checkpoint, with the parts of all ranks. One of another number of ranks is cut anew.
+            scratch: folder of this machine to do that in.
+
+        Raises:
+            ValueError: where there is no checkpoint.
+        """
+        if ranks_of(folder) != self.engine.world_size:
+            return load_cut_anew(self.engine, folder, scratch)
+        # Not strict: weights that are frozen are not in it, and those that learn come from the optimiser's part in any case.
+        _, state = self.engine.load_checkpoint(str(folder), tag=TAG, load_module_strict=False)
+        return dict(state)
 
     def export(self, target: Path) -> None:
         """All ranks: gather the weights, one at a time; rank 0 writes a Hugging Face folder in the dtype of the original."""
@@ -139,13 +142,20 @@ class Zero3Student:
 
 
 class Zero3Frozen:
-    """A model that is only asked: the reference, and the base of the teacher."""
+    """A model that is only asked: the reference, and the base of the teacher.
 
-    def __init__(self, folder: Path, precision: str):
-        config = _config(precision)
-        _, model = _load(folder, precision, config)
+    Args:
+        folder: its checkpoint.
+        precision: `bf16` or `fp32`.
+        groups: each node holds the whole model, split over its own ranks; None splits it over all ranks.
+        offload: each rank's part lies in CPU memory.
+    """
+
+    def __init__(self, folder: Path, precision: str, groups: NodeGroups | None = None, *, offload: bool = False):
+        config = _config(precision, offload_weights=offload)
+        _, model = load_split(folder, precision, config, groups)
         self.folder = folder
-        self.engine = _initialize(_FrozenModel(model.eval().requires_grad_(False)), config)
+        self.engine = initialize(_FrozenModel(model.eval().requires_grad_(False)), config)
         self.engine.eval()
 
     @property
@@ -153,14 +163,20 @@ class Zero3Frozen:
         """The Hugging Face model; its weights are split over the ranks."""
         return self.engine.module.vlm
 
-    @torch.no_grad()
-    def hidden(self, packed: Packed, media: dict[str, Tensor]) -> Tensor:
-        """The states [T, H] that predict the targets."""
-        return self.engine(packed, media, None, None)
+    @contextmanager
+    def asked(self, batches: Sequence[tuple[Packed, dict[str, Tensor]]]) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """The states [T, H] that predict the targets of each batch, and the output head [V, H] as long as this lasts.
 
-    def with_head(self, hidden_TH: Tensor, use: Callable[[Tensor], None]) -> None:
-        """Call `use` with the output head [V, H] while it is gathered. A frozen engine must not return what has a gradient."""
-        self.engine(None, {}, hidden_TH, lambda _, weight: use(weight))
+        All batches go through the model at once, so that its weights are gathered once. All ranks must take part.
+        """
+        import deepspeed
+
+        packs, media = zip(*batches, strict=True)
+        with torch.no_grad():
+            states_TH = self.engine(join(packs), join_media(media))
+        head = self.vlm.lm_head.weight
+        with deepspeed.zero.GatheredParameters([head]):
+            yield list(states_TH.split([len(pack.state_T) for pack in packs])), head.detach()
 
     def close(self) -> None:
         """Free the memory: shard by shard, since caches inside DeepSpeed keep the parameters themselves."""
@@ -173,38 +189,87 @@ class Zero3Frozen:
 class Zero3Teacher(Zero3Frozen):
     """A frozen model whose masks are taken from a thresholds file, applied to each rank's shards and taken back.
 
-    Originals are kept in CPU memory. Small weights must not stay gathered between forwards (persistence threshold 0), or
-    the edit of a shard would silently not be seen.
+    Originals are kept in CPU memory, pinned where there is a GPU. Small weights must not stay gathered between forwards
+    (persistence threshold 0), nor copies of shards be kept for gathering (zero_hpz_partition_size), or the edit of a shard
+    would silently not be seen: after each edit the zeros of the gathered weights are counted.
+
+    Attributes:
+        ratio: of the mask, as written in level names.
+        sparsity: share of zeros among the weights in scope, as the forward will see them; in [0, 1].
 
     Raises:
         ValueError: where a tensor with thresholds is no parameter of the model, or has another size.
     """
 
-    def __init__(self, folder: Path, precision: str, thresholds: ThresholdsFile):
-        super().__init__(folder, precision)
-        self._thresholds, self.ratio = thresholds, UNMASKED
+    def __init__(
+        self,
+        folder: Path,
+        precision: str,
+        thresholds: ThresholdsFile,
+        groups: NodeGroups | None = None,
+        *,
+        offload: bool = False,
+    ):
+        super().__init__(folder, precision, groups, offload=offload)
+        self._thresholds, self._within = thresholds, groups and groups.within
+        self.ratio, self.sparsity = UNMASKED, 0.0
         self._shards = dict(_shards(self.vlm, thresholds, family_of(folder)))
-        self._originals = {
-            name: parameter.ds_tensor.detach().to("cpu", copy=True) for name, parameter in self._shards.items()
-        }
+        self._originals = {name: _kept(parameter.ds_tensor) for name, parameter in self._shards.items()}
+        own = [int((self._valid(name, kept) == 0).sum()) for name, kept in self._originals.items()]
+        self._own_zeros = self._sums(own)
 
     def set_ratio(self, ratio: str) -> None:
-        """All ranks: restore all weights, then mask at `ratio`. Raises ValueError where others are masked than were counted."""
+        """All ranks: restore all weights, then mask at `ratio`.
+
+        Raises:
+            ValueError: where others are masked than were counted, or forwards would not see the mask.
+        """
         self._thresholds.check_ratio(ratio)
-        counts = torch.zeros(len(self._shards), dtype=torch.int64)
+        counts = [0] * len(self._shards)
         for number, (name, parameter) in enumerate(self._shards.items()):
             shard = parameter.ds_tensor
             shard.data.copy_(self._originals[name])
-            start = self.engine.global_rank * shard.numel()
-            valid = max(0, min(shard.numel(), parameter.ds_numel - start))
-            if ratio != UNMASKED and valid:
-                counts[number] = self._thresholds.tensors[name].apply_(shard.data[:valid], ratio, start)
+            valid = self._valid(name, shard.data)
+            if ratio != UNMASKED and valid.numel():
+                start = self._rank * shard.numel()
+                counts[number] = self._thresholds.tensors[name].apply_(valid, ratio, start)
         if ratio != UNMASKED:
-            total = counts.to(self.engine.device)
-            torch.distributed.all_reduce(total)
-            for name, below in zip(self._shards, total.tolist(), strict=True):
+            for name, below in zip(self._shards, self._sums(counts), strict=True):
                 self._thresholds.check_count(name, ratio, below)
+        self._measure(ratio)
         self.ratio = ratio
+
+    def _measure(self, ratio: str) -> None:
+        """Count the zeros of the gathered weights: those below the threshold, and where it is 0 the tensor's own."""
+        import deepspeed
+
+        zeros, weights = 0, 0
+        for (name, parameter), own in zip(self._shards.items(), self._own_zeros, strict=True):
+            with deepspeed.zero.GatheredParameters([parameter]):
+                found = parameter.numel() - int(parameter.detach().count_nonzero())
+            masked = 0 if ratio == UNMASKED else self._thresholds.tensors[name].masked[ratio]
+            if not max(masked, own) <= found <= masked + own:
+                raise ValueError(
+                    f"{name}: {found} weights are 0 where forwards gather it, of {masked} that ratio {ratio} masks: the mask was "
+                    "not applied. DeepSpeed keeps copies of weights that it must not keep (persistence, secondary partitions)."
+                )
+            zeros, weights = zeros + found, weights + parameter.ds_numel
+        self.sparsity = zeros / weights
+
+    @property
+    def _rank(self) -> int:
+        return dist.get_rank(self._within)
+
+    def _valid(self, name: str, shard: Tensor) -> Tensor:
+        """A shard without what fills up the last one."""
+        left = self._shards[name].ds_numel - self._rank * shard.numel()
+        return shard[: max(0, min(shard.numel(), left))]
+
+    def _sums(self, counts: Sequence[int]) -> list[int]:
+        """Counts of each tensor over the ranks that share the model."""
+        total = torch.tensor(counts, dtype=torch.int64, device=self.engine.device)
+        dist.all_reduce(total, group=self._within)
+        return [int(count) for count in total.tolist()]
 
     def close(self) -> None:
         """Free the memory, the kept originals included."""
@@ -213,21 +278,23 @@ class Zero3Teacher(Zero3Frozen):
         super().close()
 
 
-def gathered(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
-    """(name, CPU copy) of every parameter, gathered one at a time; every rank must go through all of them."""
-    import deepspeed
-
-    for name, parameter in model.named_parameters():
-        with deepspeed.zero.GatheredParameters([parameter]):
-            yield name, parameter.detach().cpu().clone()
+def _kept(shard: Tensor) -> Tensor:
+    copy = shard.detach().to("cpu", copy=True)
+    return copy.pin_memory() if shard.is_cuda else copy
 
 
-def _config(precision: str, *, gradient_clip: float = 0.0) -> dict[str, Any]:
+def _config(
+    precision: str, *, gradient_clip: float = 0.0, offload_weights: bool = False, offload_optimizer: bool = False
+) -> dict[str, Any]:
+    zero: dict[str, Any] = {"stage": 3, "stage3_param_persistence_threshold": 0}
+    for name, offloaded in {"offload_param": offload_weights, "offload_optimizer": offload_optimizer}.items():
+        if offloaded:
+            zero[name] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     return {
         "train_micro_batch_size_per_gpu": 1,  # DeepSpeed wants numbers; what a step holds is the caller's, step by step
         "gradient_accumulation_steps": 1,
         "gradient_clipping": gradient_clip,
-        "zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0},
+        "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "bf16": {"enabled": precision == "bf16"},
@@ -237,50 +304,15 @@ def _config(precision: str, *, gradient_clip: float = 0.0) -> dict[str, Any]:
     }
 
 
-def _load(folder: Path, precision: str, config: dict[str, Any]) -> tuple[torch.dtype, Any]:
-    """The dtype of the checkpoint, and the model in `precision` with its weights split while they are read."""
-    from transformers import AutoConfig
-    from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
-
-    splitting = HfDeepSpeedConfig(config)  # from_pretrained looks for a living one
-    try:
-        model = load_model(folder, _DTYPES[precision])
-    finally:
-        del splitting
-        unset_hf_deepspeed_config()
-    return AutoConfig.from_pretrained(folder).dtype or torch.float32, model
-
-
-def _initialize(model: _Model, config: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> Any:
-    """A DeepSpeed engine around a model that `_load` made.
-
-    Weights are gathered by whole layers, as few collectives as can be: hooks on every small module cost more than they save.
-
-    zero.Init creates, and DeepSpeed casts, buffers in the precision of the weights; rotary frequencies in bf16 would turn by
-    wrong angles. They are computed anew and put back in the precision that the model asks for.
-    """
-    import deepspeed
-    from accelerate import init_empty_weights
-    from transformers import AutoModelForImageTextToText
-
-    layers = {type(module) for module in model.modules() if type(module).__name__ in model.vlm._no_split_modules}
-    deepspeed.utils.set_z3_leaf_modules(model, list(layers))
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=config, dist_init_required=False)
-    with init_empty_weights():
-        plain = AutoModelForImageTextToText.from_config(model.vlm.config, dtype=torch.float32)
-    for name, buffer in plain.named_buffers():
-        owner, _, leaf = name.rpartition(".")
-        place = model.vlm.get_submodule(owner)._buffers
-        place[leaf] = buffer.to(place[leaf].device)
-    return engine
-
-
-def _groups(module: nn.Module) -> list[dict[str, Any]]:
-    """Parameters of two or more dimensions decay, the others do not."""
-    trained: list[Any] = [p for p in module.parameters() if p.requires_grad]
-    decayed = [p for p in trained if len(p.ds_shape) >= 2]
-    others = [p for p in trained if len(p.ds_shape) < 2]
-    return [{"params": decayed, "decay": True}, {"params": others, "decay": False}]
+def _groups(model: nn.Module, family: Family, factors: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters of each part of the model that learns; those of two or more dimensions decay, the others do not."""
+    groups: dict[tuple[float, bool], list[Any]] = {}
+    for name, parameter in cast("Iterable[tuple[str, Any]]", model.named_parameters()):
+        factor = factors.get(family.part(name), 1.0)
+        parameter.requires_grad_(factor > 0)
+        if factor > 0:
+            groups.setdefault((factor, len(parameter.ds_shape) >= 2), []).append(parameter)
+    return [{"params": params, "decay": decay, "lr_factor": factor} for (factor, decay), params in groups.items()]
 
 
 def _shards(model: nn.Module, thresholds: ThresholdsFile, family: Family) -> Iterable[tuple[str, Any]]:

@@ -19,6 +19,7 @@ class Family:
         head: the output projection, never in scope `linear`.
         routers: mixture-of-experts routers, never in scope `linear`.
         vision: everything before the language model (tower and projector), out of scope `language_model`.
+        projector: what brings the tower's features into the language model; in `vision`, too.
         stacked_experts: tensors of shape [experts, ...]: one threshold for each expert.
         renames: (pattern, replacement) pairs, the first that matches gives the name of the module's parameter.
         image_placeholder: the text that stands for one image in a prompt.
@@ -34,6 +35,7 @@ class Family:
     head: str
     routers: str
     vision: str
+    projector: str
     stacked_experts: str
     renames: tuple[tuple[str, str], ...]
     image_placeholder: str
@@ -50,6 +52,12 @@ class Family:
         if any(re.search(p, file_name) for p in (self.embeddings, self.head, self.routers)):
             return False
         return scope == "linear" or not re.search(self.vision, file_name)
+
+    def part(self, name: str) -> Literal["tower", "projector", "language_model"]:
+        """Which part of the model a tensor or parameter belongs to."""
+        if re.search(self.projector, name):
+            return "projector"
+        return "tower" if re.search(self.vision, name) else "language_model"
 
     def slices(self, file_name: str, shape: Sequence[int]) -> int:
         """How many thresholds the tensor gets: the number of stacked experts, else 1."""

@@ -43,6 +43,7 @@ QWEN2_5_VL = Family(
     head=r"\blm_head\.weight$",
     routers=r"$^",
     vision=r"(^|\.)visual\.",
+    projector=r"(^|\.)visual\.merger\.",
     stacked_experts=r"$^",
     renames=(
         (r"^visual\.", "model.visual."),

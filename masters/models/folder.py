@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 from masters.families import FAMILIES, Family
@@ -124,14 +125,16 @@ def fingerprint(path: str, token_env: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def parameter_count(folder: Path) -> int:
-    """Weights in the files, from their headers; tied ones count once."""
+def parameter_count(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> int:
+    """Weights in the files, from their headers; tied ones count once, and only tensors whose name `counts`."""
     count = 0
     for name in weight_files(folder):
         with open(folder / name, "rb") as stream:
             (header,) = struct.unpack("<Q", stream.read(8))
             tensors = json.loads(stream.read(header))
-        count += sum(math.prod(entry["shape"]) for key, entry in tensors.items() if key != "__metadata__")
+        count += sum(
+            math.prod(entry["shape"]) for key, entry in tensors.items() if key != "__metadata__" and counts(key)
+        )
     return count
 
 

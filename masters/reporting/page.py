@@ -3,6 +3,7 @@
 import base64
 import random
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -14,10 +15,12 @@ from masters.data.manifests import read_manifest
 from masters.data.metrics import REWARDS_FOLDER, read_metrics
 from masters.data.samples import read_split
 from masters.data.storage import Storage
+from masters.data.students import all_levels, is_level_student, read_chosen
 from masters.data.tables import REJECTS, REWARDS
 from masters.reporting import plots
 from masters.reporting.departures import departures, silent
 from masters.reporting.ladder import millions, read_ladder
+from masters.reporting.levels import LevelStudent, read_levels, tell_choice
 from masters.reporting.progress import clock
 from masters.reporting.story import Story, read_stories, verdict_word
 
@@ -29,7 +32,7 @@ def build_page(config: RunConfig, run: Storage) -> str:
     """The HTML text."""
     manifests = {name: read_manifest(run, name) for name in _STAGES}
     counts = {name: manifest.counts if manifest else {} for name, manifest in manifests.items()}
-    rungs = read_ladder(run)
+    rungs, students = read_ladder(run), read_levels(run, list(all_levels(config)))
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -41,7 +44,8 @@ def build_page(config: RunConfig, run: Storage) -> str:
         rungs=rungs,
         student=next(r for r in rungs if r.name == "student").scores,
         counts=counts,
-        plots=_plots(config, run, counts, seconds),
+        plots=_plots(config, run, counts, seconds, students),
+        choice=tell_choice(students, read_chosen(run) or {}, config.evaluate.split) if students else [],
         departures=departures(config),
         silent=silent(config),
         gallery=[_card(run, story) for story in _gallery(config, run)],
@@ -53,25 +57,32 @@ def build_page(config: RunConfig, run: Storage) -> str:
     )
 
 
-def _plots(config: RunConfig, run: Storage, counts: dict[str, Any], seconds: dict[str, float]) -> dict[str, str]:
+def _plots(
+    config: RunConfig,
+    run: Storage,
+    counts: dict[str, Any],
+    seconds: dict[str, float],
+    students: Sequence[LevelStudent],
+) -> dict[str, str]:
     rungs, metrics = read_ladder(run), read_metrics(run)
+    ratios = [float(row["level"].rpartition("@r")[2]) for row in metrics]
     drawn = {
         "ladder": plots.ladder(rungs),
         "by_type": plots.by_type(rungs),
-        "training": plots.training(metrics, [float(row["level"].rpartition("@r")[2]) for row in metrics]),
+        "training": plots.training(metrics, ratios),
         "sparsity": plots.sparsity(_sparsity(config, run)),
         "verdicts": plots.verdicts(_right_shares(counts["score"])),
         "seconds": plots.seconds(seconds),
     }
+    if students:
+        baseline = next(rung for rung in rungs if rung.name == "baseline").scores["accuracy"]
+        drawn["by_level"] = plots.by_level(students, baseline, ratios, config.evaluate.split)
     rewards = run.read_tables(run.names(REWARDS_FOLDER, ".parquet"), REWARDS)
     if rewards.num_rows:
         by_author: dict[str, list[float]] = defaultdict(list)
         for author, divergence in zip(rewards["author"].to_pylist(), rewards["divergence"].to_pylist(), strict=True):
             by_author[author].append(divergence)
-        order = [name for i in range(len(config.curriculum)) for name in config.levels(i)] + [
-            "student",
-            "label",
-        ]
+        order = [*all_levels(config), "student", "label"]
         drawn["divergences"] = plots.divergences({name: by_author[name] for name in order if name in by_author})
         drawn["rewards"] = plots.rewards(rewards["distill_reward"].to_pylist(), rewards["advantage"].to_pylist())
     return drawn
@@ -120,6 +131,7 @@ def _card(run: Storage, story: Story) -> dict[str, Any]:
         "kind": {"right": "all right", "wrong": "all wrong"}.get(kind, kind),
         "images": [_data_uri(read_image(run, name), name) for name in story.sample["image_ids"]],
         "verdicts": [verdict_word(response) for response in story.responses],
+        "predictions": {name: p for name, p in story.predictions.items() if not is_level_student(name)},
     }
 
 

@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from masters.reporting.ladder import Rung
+from masters.reporting.levels import LevelStudent
 
 BLUE, ORANGE, GREY, GREEN = "#2b5d8c", "#c8641e", "#8a8f98", "#3f7d4e"
 _STYLE = {
@@ -27,6 +28,28 @@ _STYLE = {
 }
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D", "v")
+_PANELS: tuple[tuple[str, dict[str, str], bool], ...] = (
+    ("nats per token", {"JSD to the teacher": "divergence", "KL to the start": "kl_nats", "NLL": "loss_sft"}, False),
+    (
+        "gradient norm",
+        {"policy": "gradient_norm_policy", "JSD": "gradient_norm_distill", "KL": "gradient_norm_kl"},
+        True,
+    ),
+    ("log p per token", {"right": "log_probability_right", "wrong": "log_probability_wrong"}, False),
+    (
+        "seconds per step",
+        {
+            "frozen": "time_frozen",
+            "student": "time_student",
+            "objective": "time_objective",
+            "waiting: data": "time_data",
+            "ranks": "time_ranks",
+        },
+        False,
+    ),
+    ("tokens/s, student", {"tokens/s": "tokens_per_second"}, False),
+)
+"""Of the training plot: label of the axis, the lines with their columns in metrics.jsonl, and whether the axis is logarithmic."""
 
 
 def ladder(rungs: Sequence[Rung]) -> str:
@@ -83,27 +106,10 @@ def by_type(rungs: Sequence[Rung]) -> str:
 
 
 def training(rows: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> str:
-    """Mask ratio, terms of the objective, their gradients, and log-probabilities of right and wrong responses, by step."""
+    """Mask ratio, terms of the objective, their gradients, log-probabilities of right and wrong responses, and time, by step."""
     panels = [
         ("mask ratio r", {"mask ratio": list(ratios)}, False),
-        (
-            "nats per token",
-            _series(rows, {"JSD to the teacher": "divergence", "KL to the start": "kl_nats", "NLL": "loss_sft"}),
-            False,
-        ),
-        (
-            "gradient norm",
-            _series(
-                rows,
-                {"policy": "gradient_norm_policy", "JSD": "gradient_norm_distill", "KL": "gradient_norm_kl"},
-            ),
-            True,
-        ),
-        (
-            "log p per token",
-            _series(rows, {"right": "log_probability_right", "wrong": "log_probability_wrong"}),
-            False,
-        ),
+        *((label, _series(rows, wanted), logarithmic) for label, wanted, logarithmic in _PANELS),
     ]
     panels = [panel for panel in panels if panel[1]]
     steps = [row["step"] + 1 for row in rows]
@@ -128,6 +134,53 @@ def training(rows: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> str:
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_visible(False)
         figure.tight_layout()
+        return _svg(figure)
+
+
+def by_level(students: Sequence[LevelStudent], baseline: Mapping[str, Any], ratios: Sequence[float], split: str) -> str:
+    """Accuracy of the students at the ends of the levels, from the baseline on, beside the mask ratio of every step."""
+    points: dict[str, list[tuple[int, Mapping[str, Any]]]] = {
+        split: [(0, baseline), *((s.steps, s.accuracy) for s in students)],
+        "validation": [(s.steps, s.validation) for s in students if s.validation is not None],
+    }
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(10.6, 3.4))
+        shift = len(ratios) / 160  # intervals of one level would hide each other
+        for index, (name, found) in enumerate((name, found) for name, found in points.items() if found):
+            steps = [step + index * shift for step, _ in found]
+            values, lows, highs = ([100 * interval[key] for _, interval in found] for key in ("value", "low", "high"))
+            spread = [
+                [v - low for v, low in zip(values, lows, strict=True)],
+                [high - v for v, high in zip(values, highs, strict=True)],
+            ]
+            label = f"accuracy, {found[-1][1]['n']:,} questions of {name}"
+            line, colour = f"{_LINES[index]}{_MARKERS[index]}", (ORANGE, BLUE)[index]
+            axes.errorbar(steps, values, yerr=spread, fmt=line, color=colour, capsize=3, lw=1.6, ms=6, label=label)
+        mine = next(s for s in students if s.chosen)
+        axes.plot(
+            mine.steps,
+            100 * mine.accuracy["value"],
+            "o",
+            ms=15,
+            mfc="none",
+            mec="#1c1f24",
+            mew=1.4,
+            label="the run's student",
+        )
+        right = axes.twinx()
+        right.spines["right"].set_visible(True)
+        right.stairs(
+            ratios, range(len(ratios) + 1), baseline=None, color=GREY, lw=1.6, ls=":", label="mask ratio r (right)"
+        )
+        right.set_ylim(-0.02 * max(ratios) - 0.005, 1.3 * max(ratios) + 0.01)
+        right.grid(visible=False)
+        right.set_ylabel("mask ratio r")
+        axes.set_xlabel("steps of training; 0 is the baseline")
+        axes.set_ylabel("accuracy, %, with 95 % intervals")
+        handles, labels = (
+            a + b for a, b in zip(axes.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
+        )
+        axes.legend(handles, labels, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(labels), fontsize=8.5)
         return _svg(figure)
 
 

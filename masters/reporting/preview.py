@@ -71,8 +71,12 @@ def look_at(source: Source, max_pixels: int, rows: int, token_env: str) -> Look:
     return Look(source, len({part.name for part in parts}), shown)
 
 
-def check_first_rows(source: Source, max_pixels: int, token_env: str) -> None:
-    """Raise ValueError where a source cannot be read, has no row, or none of its first rows can be used."""
+def check_first_rows(source: Source, max_pixels: int, token_env: str) -> set[str]:
+    """The splits of a source's first rows.
+
+    Raises:
+        ValueError: where it cannot be read, has no row, or none of its first rows can be used.
+    """
     rows = look_at(source, max_pixels, _CHECKED, token_env).rows
     where = f"prepare.sources[{source.name}]"
     if not rows:
@@ -83,6 +87,7 @@ def check_first_rows(source: Source, max_pixels: int, token_env: str) -> None:
             f"{where}: none of its first rows can be used; {rows[0].row}: {': '.join(filter(None, (reason, detail)))}. "
             "Mend the data, or name their fields in the recipe; `masters data show` shows what is understood."
         )
+    return {row.sample["split"] for row in rows if not row.reject}
 
 
 def _first_rows(source: Source, parts: list[Part], max_pixels: int, count: int, token_env: str) -> list[Shown]:

@@ -1,7 +1,12 @@
-"""evaluate: greedy accuracy of baseline student, teachers and trained student on held-out questions, in one harness."""
+"""evaluate: greedy accuracy of baseline student, teachers and trained student on held-out questions, in one harness.
+
+Where the recipe keeps students by level, each of them is asked, and the run's student is one of these: the last, or the best
+on the validation split (`masters.data.students` says why it is chosen here). Every model then answers the questions of
+`evaluate.split`, which choose nothing, so that the accuracy of the one that was chosen is not flattered by the choice.
+"""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,9 +17,21 @@ from masters.data.manifests import read_manifest
 from masters.data.samples import read_samples
 from masters.data.shards import Shard, cut, response_seed
 from masters.data.storage import Storage
+from masters.data.students import (
+    CHOSEN,
+    LAST,
+    VALIDATION,
+    all_levels,
+    best_level,
+    check_choice,
+    is_level_student,
+    level_folder,
+    level_student,
+)
 from masters.data.tables import PREDICTIONS
 from masters.judging.matching import matches
 from masters.models.folder import fingerprint, parameter_count
+from masters.reporting.levels import chosen_in_words
 from masters.reporting.progress import Screen
 from masters.reporting.statistics import accuracy_interval, paired_interval
 from masters.stages.base import Stage
@@ -33,47 +50,99 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "numeric_tolerance": config.score.numeric_tolerance,
         "student": fingerprint(config.student.path, config.hub_token_env),
         "teachers": {t.alias: fingerprint(t.path, config.hub_token_env) for t in config.curriculum},
+        **({"keep": config.train.keep} if config.train.keep != "last" else {}),
     }
 
 
 def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, Any], str]:
-    """Every model answers every question of the split."""
+    """Every model answers every question of the split; where a student is chosen, students those of validation, too."""
     prepared = read_manifest(run, "prepare")
     assert prepared is not None
+    check_choice(config, prepared.counts)
+    specs = models(config, prepared.counts["images_per_prompt"])
+    jobs = _jobs(config, specs, prepared.counts)
+    with screen.track("evaluate", sum(s.stop - s.start for job in jobs.values() for s in job.shards), "answers") as bar:
+        run_shards(list(jobs.values()), config.resources.evaluate, run, bar)
+    answers = {key: run.read_tables((s.file(_PARTS) for s in job.shards), PREDICTIONS) for key, job in jobs.items()}
     split = config.evaluate.split
-    total, images = prepared.counts[split], prepared.counts["images_per_prompt"]
-    specs = models(config, images)
-    task = PredictTask(config.evaluate.max_tokens, config.score.numeric_tolerance)
-    jobs = [
-        Job(task, list(cut(name, UNMASKED, split, 0, total, config.evaluate.shard_size)), spec)
-        for name, spec in specs.items()
-    ]
-    with screen.track("evaluate", total * len(jobs), "answers") as tracker:
-        run_shards(jobs, config.resources.evaluate, run, tracker)
-    samples = read_samples(run, split, 0, total)
-    predictions = {job.shards[0].author: _merge(run, job.shards) for job in jobs}
-    scores = {name: _score(samples, table, predictions[BASELINE]) for name, table in predictions.items()}
-    for name, spec in specs.items():
-        scores[name]["parameters"] = _parameters(spec, config, run)
-        run.write_table(f"evaluation/{name}/predictions.parquet", predictions[name])
-        run.write_json(f"evaluation/{name}/scores.json", scores[name])
+    samples = {name: read_samples(run, name, 0, prepared.counts[name]) for name in {name for _, name in jobs}}
+    words = ""
+    if config.train.students_by_level:
+        chosen = choose(config, samples, answers)
+        mine = level_student(chosen["level"])
+        specs[TRAINED], answers[TRAINED, split] = specs[mine], answers[mine, split]
+        run.write_json(CHOSEN, chosen)
+        words = f"; {chosen_in_words(chosen)}"
+    ladder = [name for name in specs if not is_level_student(name)]
+    scores = {name: _score(samples[split], answers[name, split], answers[BASELINE, split]) for name in specs}
+    for name in ladder:
+        scores[name]["parameters"] = _parameters(specs[name], config, run)
+    for (name, asked), table in answers.items():
+        run.write_table(f"evaluation/{name}/{'' if asked == split else asked + '/'}predictions.parquet", table)
+    for name, found in scores.items():
+        run.write_json(f"evaluation/{name}/scores.json", found)
     run.delete(_PARTS)
     value, low, high = (f"{100 * scores[TRAINED]['gain'][key]:+.1f}" for key in ("value", "low", "high"))
-    words = f"{total:,} questions of {split}: student {value} [{low}, {high}] points"
-    return {"models": list(specs), "questions": total}, words
+    total = prepared.counts[split]
+    return (
+        {"models": ladder, "questions": total},
+        f"{total:,} questions of {split}: student {value} [{low}, {high}] points{words}",
+    )
 
 
 STAGE = Stage("evaluate", ("prepare", "train"), ("evaluation", "rejects/evaluate", "failures/evaluate"), parts, execute)
 
 
 def models(config: RunConfig, images_per_prompt: int = 1) -> dict[str, EngineSpec]:
-    """The models that are compared, by name: baseline, teachers by alias, student."""
+    """The models that are asked, by name: baseline, teachers by alias, and student, or those by level in its place."""
     specs = {BASELINE: EngineSpec.of(config.student, config, images_per_prompt)}
     if config.evaluate.teachers:
         specs |= {t.alias: EngineSpec.of(t, config, images_per_prompt) for t in config.curriculum}
+    folders = {TRAINED: LAST}
+    if config.train.students_by_level:
+        folders = {level_student(level): level_folder(level) for level in all_levels(config)}
+    return specs | {
+        name: EngineSpec.of(config.student, config, images_per_prompt, stored=folder)
+        for name, folder in folders.items()
+    }
+
+
+def _jobs(config: RunConfig, specs: Mapping[str, EngineSpec], totals: Mapping[str, int]) -> dict[tuple[str, str], Job]:
+    """By model and split; `totals` are numbers of samples. Jobs of one model follow each other: they share its engine."""
+    task = PredictTask(config.evaluate.max_tokens, config.score.numeric_tolerance)
+    jobs = {}
+    for name, spec in specs.items():
+        chooses = config.train.keep == "best" and is_level_student(name)
+        for split in (VALIDATION, config.evaluate.split) if chooses else (config.evaluate.split,):
+            author = name if split == config.evaluate.split else f"{name}@{split}"  # names shards, rejects and failures
+            shards = cut(author, UNMASKED, split, 0, totals[split], config.evaluate.shard_size)
+            jobs[name, split] = Job(task, list(shards), spec)
+    return jobs
+
+
+def choose(
+    config: RunConfig, samples: Mapping[str, Sequence[dict[str, Any]]], answers: Mapping[tuple[str, str], pa.Table]
+) -> dict[str, Any]:
+    """Which level's student is the run's, as `masters.data.students.read_chosen` gives it.
+
+    Args:
+        samples: by split.
+        answers: by model and split: those of the students by level.
+    """
+    levels, split, by_level = all_levels(config), config.evaluate.split, {}
+    last = level = levels[-1]
+    if config.train.keep == "best":
+        asked = samples[VALIDATION]
+        tables = {name: answers[level_student(name), VALIDATION] for name in levels}
+        by_level = {name: _score(asked, table, table)["accuracy"] for name, table in tables.items()}
+        level = best_level({name: accuracy["value"] for name, accuracy in by_level.items()})
+    mine, theirs = (answers[level_student(name), split] for name in (level, last))
     return {
-        **specs,
-        TRAINED: EngineSpec.of(config.student, config, images_per_prompt, stored="train/student"),
+        "keep": config.train.keep,
+        "level": level,
+        "folder": LAST if level == last else level_folder(level),
+        "by_level": by_level,
+        "over_last": _score(samples[split], mine, theirs)["gain"],
     }
 
 
@@ -107,10 +176,6 @@ class PredictTask:
             for row, answer in zip(rows, answers, strict=True)
         ]
         return pa.Table.from_pylist(records, schema=PREDICTIONS)
-
-
-def _merge(run: Storage, shards: Sequence[Shard]) -> pa.Table:
-    return run.read_tables((shard.file(_PARTS) for shard in shards), PREDICTIONS)
 
 
 def _score(samples: Sequence[dict[str, Any]], predictions: pa.Table, baseline: pa.Table) -> dict[str, Any]:

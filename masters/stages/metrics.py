@@ -23,8 +23,18 @@ COUNTERS = {
 GAUGES = {
     "masters_stage_rows": ("Rows, questions or steps of the stage that runs, by state: done or wanted.", ("stage", "state")),
     "masters_train_loss": ("Terms of the last training step, as in train/metrics.jsonl.", ("term",)),
+    "masters_train_seconds": ("Seconds of the last training step, by part.", ("part",)),
+    "masters_train_tokens_per_second": ("Tokens through the student, over all workers.", ()),
+    "masters_train_peak_memory_gib": ("Of the worker that used most, so far.", ()),
 }  # fmt: skip
 
+_OF_A_STEP = (
+    ("loss_", "masters_train_loss", "term"),
+    ("time_", "masters_train_seconds", "part"),
+    ("tokens_per_second", "masters_train_tokens_per_second", None),
+    ("peak_memory_gib", "masters_train_peak_memory_gib", None),
+)
+"""How names in a row of train/metrics.jsonl begin, the gauge, and the tag that holds the rest of the name."""
 _AGAIN = 5.0  # seconds
 
 
@@ -56,14 +66,16 @@ def showing(stage: str, tracker: Tracker) -> Iterator[Callable[[Mapping[str, Any
 
     Gives a function that takes what a training step found.
     """
-    terms: dict[str, float] = {}
+    row: dict[str, Any] = {}
     ended = threading.Event()
 
     def show() -> None:
         for state, rows in (("done", tracker.done), ("wanted", tracker.total)):
             _metric("masters_stage_rows").set(rows, {"stage": stage, "state": state})
-        for term, value in terms.copy().items():
-            _metric("masters_train_loss").set(value, {"term": term})
+        for name, value in row.copy().items():
+            for start, metric, tag in _OF_A_STEP:
+                if name.startswith(start) and name != "time_unix":
+                    _metric(metric).set(value, {tag: name.removeprefix(start)} if tag else {})
 
     def show_again() -> None:
         while not ended.wait(_AGAIN):
@@ -73,7 +85,7 @@ def showing(stage: str, tracker: Tracker) -> Iterator[Callable[[Mapping[str, Any
     thread = threading.Thread(target=show_again, daemon=True)
     thread.start()
     try:
-        yield lambda row: terms.update({n.removeprefix("loss_"): v for n, v in row.items() if n.startswith("loss_")})
+        yield row.update
     finally:
         ended.set()
         thread.join()

@@ -20,6 +20,7 @@ from masters.data.image_shards import keep_only
 from masters.data.order import SPLITS, Array, Homes, Keys
 from masters.data.samples import FILE_ROWS, write_samples
 from masters.data.storage import Storage
+from masters.data.students import check_choice
 from masters.data.summary import SourceSummary, counted
 from masters.data.tables import REJECTS, SAMPLES
 from masters.reporting.progress import Screen
@@ -335,3 +336,4 @@ def _check_counts(counts: dict[str, int], config: RunConfig) -> None:
         raise ValueError(
             f"evaluate.split = {config.evaluate.split}: no source has rows of that split. Add one, or name another split."
         )
+    check_choice(config, counts)

@@ -10,21 +10,29 @@ from masters.config.run import RunConfig
 from masters.data.manifests import read_manifest
 from masters.data.metrics import read_metrics
 from masters.data.storage import Storage
-from masters.models.folder import fingerprint
+from masters.data.students import check_choice
+from masters.models.folder import fingerprint, resolve
 from masters.reporting.progress import Screen, Tracker
 from masters.stages import metrics
 from masters.stages.base import Stage
 from masters.stages.mask import thresholds_name
+from masters.training.space import CHECKPOINTS, checkpoint_bytes, space_problems
 
 _END = "end"
-_GANG = "train/gang.json"
+_SAME_UP_TO_ROUNDING = {
+    "gradient_checkpointing", "teacher_sharding", "offload_teacher", "offload_optimizer", "objective_gib", "metrics_every",
+}  # fmt: skip
+_CHECKPOINTS_ONLY = {"checkpoint_every", "checkpoint_minutes", "keep_checkpoints", "scratch"}
 
 
 def parts(config: RunConfig) -> dict[str, Any]:
     """What the trained student depends on."""
+    without = {"keep", "trackers"} | _CHECKPOINTS_ONLY | _SAME_UP_TO_ROUNDING
+    if not config.train.students_by_level:
+        without.add("students_by_level")
     return {
         "seed": config.seed,
-        "train": config.train.model_dump(mode="json", exclude={"checkpoint_every", "gradient_checkpointing"}),
+        "train": config.train.model_dump(mode="json", exclude=without),
         "curriculum": [teacher.alias for teacher in config.curriculum],
         "student": fingerprint(config.student.path, config.hub_token_env),
     }
@@ -42,10 +50,11 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     connect()
     prepared = read_manifest(run, "prepare")
     assert prepared is not None
+    check_choice(config, prepared.counts)
     total, resources = prepared.counts["train"], config.resources.train
     names = tuple(thresholds_name(teacher.alias) for teacher in config.curriculum)
-    planned = steps(config, total)
-    _check_gang(resources.workers, run)
+    planned, (folder, name) = steps(config, total), CHECKPOINTS.split("/")
+    _check_space(config)
     with screen.track("train", len(planned), "steps") as tracker, _progress_queue(screen, tracker) as report:
         task = TrainTask(config, run, total, names, report)
         sizes = {"CPU": resources.cpus, "GPU": resources.gpus, "memory": resources.memory_gib * 2**30}
@@ -60,10 +69,10 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
                 label_selector=resources.labels or None,
             ),
             run_config=ray.train.RunConfig(
-                name="checkpoints",
-                storage_path=run.folder("train").uri,
+                name=name,
+                storage_path=run.folder(folder).uri,
                 failure_config=ray.train.FailureConfig(max_failures=resources.max_failures),
-                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=2),
+                checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.train.keep_checkpoints),
             ),
         )
         fit(trainer)
@@ -73,15 +82,22 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
 STAGE = Stage("train", ("prepare", "mask", "generate", "score"), ("train",), parts, execute)
 
 
-def _check_gang(workers: int, run: Storage) -> None:
-    """ZeRO-3 cuts a checkpoint for a number of workers. Raises ValueError where training began with another number."""
-    began = run.read_json(_GANG)["workers"] if run.exists(_GANG) else workers
-    if began != workers and run.names("train/rewards"):
-        raise ValueError(
-            f"resources.train.workers = {workers}: training began with {began}, and its checkpoints are cut for as many. "
-            f"Use {began}, or delete {run.uri}/train to begin anew."
-        )
-    run.write_json(_GANG, {"workers": workers})
+def _check_space(config: RunConfig) -> None:
+    """On a node where a worker may be, before all of them are asked for. Raises ValueError where checkpoints have no room."""
+    import ray
+
+    from masters.stages.cluster import remote_options
+
+    resources = config.resources.train
+    look = ray.remote(**remote_options(resources, resources.gpus))(_look_for_space)
+    problems: list[str] = ray.get(look.remote(config))
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _look_for_space(config: RunConfig) -> list[str]:
+    size = checkpoint_bytes(resolve(config.student.path, config.hub_token_env), config.train)
+    return [str(problem) for problem in space_problems(config, size)]
 
 
 def fit(trainer: Any) -> None:

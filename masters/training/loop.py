@@ -1,11 +1,8 @@
 """The training loop that Ray Train runs on each worker: read a step's groups, take them through the models, update, log."""
 
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,16 +10,17 @@ import torch.distributed as dist
 
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
-from masters.engines.zero3 import init_process_group
+from masters.engines.sharding import init_process_group
 from masters.training.balance import deal
 from masters.training.batches import Collator, MicroBatch
-from masters.training.checkpoints import Logbook, restore, save
+from masters.training.checkpoints import Checkpoints, Logbook
+from masters.training.clock import Clock
 from masters.training.curriculum import Step, learning_rate, steps
 from masters.training.groups import GroupReader, shards_of
-from masters.training.metrics import StepMetrics
+from masters.training.metrics import Found, StepMetrics
+from masters.training.students import ends_level, export_last, export_level
+from masters.training.trackers import Trackers
 from masters.training.trio import Cast, Trio
-
-STUDENT_FOLDER = "train/student"
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,19 @@ def train_on_worker(task: TrainTask) -> None:
     context, resources = ray.train.get_context(), task.config.resources.train
     device = init_process_group(context.get_local_rank(), gpu=resources.gpus > 0)
     torch.set_num_threads(max(1, int(resources.cpus)))
-    cast = Cast(task.config, task.run, task.thresholds)
+    cast = Cast(task.config, task.run, task.thresholds, context.get_node_rank())
     logbook = Logbook(task.run, dist.get_rank())
-    first = restore(cast.trio.student, logbook)
+    checkpoints = Checkpoints(task.config.train, task.run, cast.trio.student, logbook)
+    first = checkpoints.restore()
     if first and dist.get_rank() == 0:
         task.progress(first, "", {})
-    _run_steps(task, cast, logbook, first, device)
-    _export(cast, task.run)
+    _run_steps(task, cast, logbook, checkpoints, first, device)
+    export_last(cast, task.run)
 
 
-def _run_steps(task: TrainTask, cast: Cast, logbook: Logbook, first: int, device: torch.device) -> None:
+def _run_steps(
+    task: TrainTask, cast: Cast, logbook: Logbook, checkpoints: Checkpoints, first: int, device: torch.device
+) -> None:
     """All steps from `first` on; the next step's batches are made while this one computes."""
     planned, train = steps(task.config, task.total), task.config.train
     bounds = train.groups_per_micro_batch, train.tokens_per_micro_batch
@@ -73,20 +74,29 @@ def _run_steps(task: TrainTask, cast: Cast, logbook: Logbook, first: int, device
         passes = deal([group.tokens for group in groups], dist.get_world_size(), *bounds)
         return [collate([groups[place] for place in dealt[dist.get_rank()]]) for dealt in passes]
 
+    trackers = Trackers(task.config, task.run, first) if dist.get_rank() == 0 else None
+    clock = cast.trio.clock = Clock(device)
     with ThreadPoolExecutor(1) as background:
         coming = background.submit(batches, planned[first]) if first < len(planned) else None
         for step in planned[first:]:
             assert coming is not None
-            now, done = coming.result(), step.number + 1
+            with clock.part("data"):
+                now, done = coming.result(), step.number + 1
             coming = background.submit(batches, planned[done]) if done < len(planned) else None
-            cast.take_level(step)
+            with clock.part("teacher"):
+                cast.take_level(step)
             rate = learning_rate(train, step.number, len(planned))
             row, responses = _take_step(cast.trio, step, now, rate, device)
             logbook.add(row, responses)
-            if dist.get_rank() == 0:
+            if trackers is not None:
                 task.progress(done, logbook.in_words(step.level), row)
-            if done == len(planned) or done % train.checkpoint_every == 0:
-                save(cast.trio.student, logbook, done)
+                trackers.tell(row)
+            with clock.part("saving"):
+                if train.students_by_level and ends_level(planned, step):
+                    export_level(cast, task.run, step.level)
+                checkpoints.after_step(done, last=done == len(planned))
+    if trackers is not None:
+        trackers.close()
 
 
 def _take_step(
@@ -96,32 +106,22 @@ def _take_step(
 
     The loss is the mean over the step's own groups: a short step at the end of a level is as large as any other.
     """
-    metrics, norm, ranks = StepMetrics(), None, dist.get_world_size()
+    metrics, ranks = StepMetrics(), dist.get_world_size()
     size = step.stop - step.start
-    for number, batch in enumerate(batches, 1):
-        metrics.drop(batch.dropped)
-        loss = trio.loss(batch.to(device), size / ranks, metrics, step.number)
-        trio.student.backward(loss, last=number == len(batches))
-        norm = trio.student.step(rate)
+    for batch in batches:
+        metrics.count(batch)
+    with trio.clock.part("data"):
+        batches = [batch.to(device) for batch in batches]
+    norm = trio.learn(batches, size / ranks, rate, metrics, step.number)
     row = {"step": step.number, "level": step.level, "lr": rate, "groups": size, "gradient_norm": norm}
-    return {**row, **metrics.reduce(_sum_over_ranks, ranks)}, metrics.responses
+    if trio.teacher is not None:
+        row |= {"teacher": step.level.rpartition("@r")[0], "mask_ratio": float(step.ratio)}
+        row["sparsity"] = trio.teacher.sparsity
+    metrics.cost(trio.clock.lap(), trio.clock.peak_memory_gib())
+    return {**row, **metrics.reduce(_of_all_ranks)}, metrics.responses
 
 
-def _sum_over_ranks(sums: dict[str, float]) -> dict[str, float]:
-    everyone: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
-    dist.all_gather_object(everyone, sums)
-    total: Counter[str] = Counter()
-    for part in everyone:
-        total.update(part)
-    return dict(sorted(total.items()))
-
-
-def _export(cast: Cast, run: Storage) -> None:
-    """Write the trained student, a Hugging Face folder."""
-    with tempfile.TemporaryDirectory() as local:
-        folder = Path(local) / "student"
-        cast.trio.student.export(folder)
-        if dist.get_rank() == 0:
-            cast.chat.processor.save_pretrained(folder)
-            run.upload(folder, STUDENT_FOLDER)
-    dist.barrier()
+def _of_all_ranks(found: Found) -> list[Found]:
+    everyone = [found] * dist.get_world_size()
+    dist.all_gather_object(everyone, found)
+    return everyone

@@ -1,7 +1,9 @@
-"""The three models of a worker, and the loss that nests their heads."""
+"""The three models of a worker, and one step of learning with them."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,15 +15,15 @@ from masters.algo.terms import Divergence, Head, Objective
 from masters.config.run import RunConfig
 from masters.config.train import DIVERGENCE_WEIGHTS, TrainConfig
 from masters.data.storage import Storage
+from masters.engines.sharding import node_groups
 from masters.engines.zero3 import Zero3Frozen, Zero3Student, Zero3Teacher
 from masters.models.chat import ChatProcessor, common_vocabulary
 from masters.models.folder import family_of, resolve
 from masters.models.thresholds import ThresholdsFile
 from masters.training.batches import MicroBatch
+from masters.training.clock import Clock
 from masters.training.curriculum import Step
 from masters.training.metrics import StepMetrics
-
-Compute = Callable[[Sequence[Head]], Tensor]
 
 
 @dataclass
@@ -37,34 +39,51 @@ class Trio:
     reference: Zero3Frozen | None
     objective: Objective
     metrics_every: int = 1
+    clock: Clock = field(default_factory=Clock)
 
-    def loss(self, batch: MicroBatch, groups: float, metrics: StepMetrics, step: int) -> Tensor:
-        """The objective of a micro-batch. All ranks go through all models, whether they have responses or not.
+    def learn(
+        self, batches: Sequence[MicroBatch], groups: float, rate: float, metrics: StepMetrics, step: int
+    ) -> float:
+        """One optimiser step; the norm of its gradient before clipping.
+
+        All ranks go through all models as often, whether they have responses or not: teacher and reference once, with all
+        micro-batches, then the student with each of them.
 
         Args:
-            batch: on the models' device.
+            batches: on the models' device.
             groups: the denominator, as in `masters_objective`.
+            rate: the learning rate.
             metrics: takes what was found.
             step: number of the step, for the metrics.
         """
-        frozen = [engine for engine in (self.teacher, self.reference) if engine is not None]
-        states = [(engine, engine.hidden(batch.packed, batch.media)) for engine in frozen]
-
-        def use(hidden_TH: Tensor, weight_VH: Tensor) -> Tensor:
-            student = Head(hidden_TH, weight_VH)
-            return _inside(states, lambda heads: self._compute(batch, student, heads, groups, metrics, step))
-
-        return self.student.forward(batch.packed, batch.media, use)
+        inputs = [(batch.packed, batch.media) for batch in batches]
+        engines = [engine for engine in (self.teacher, self.reference) if engine is not None]
+        norm = None
+        with ExitStack() as gathered:
+            with self.clock.part("frozen"):
+                answers = [gathered.enter_context(engine.asked(inputs)) for engine in engines]
+            for place, batch in enumerate(batches):
+                heads = [Head(states[place], weight_VH) for states, weight_VH in answers]
+                use = self.clock.part("objective")(partial(self._compute, batch, heads, groups, metrics, step))
+                with self.clock.part("student"):
+                    loss = self.student.forward(batch.packed, batch.media, use)
+                    self.student.backward(loss, last=batch is batches[-1])
+                with self.clock.part("optimiser"):
+                    norm = self.student.step(rate)
+        assert norm is not None
+        return norm
 
     def _compute(
         self,
         batch: MicroBatch,
-        student: Head,
         heads: Sequence[Head],
         groups: float,
         metrics: StepMetrics,
         step: int,
+        hidden_TH: Tensor,
+        weight_VH: Tensor,
     ) -> Tensor:
+        student = Head(hidden_TH, weight_VH)
         if batch.responses is None:
             return 0.0 * (student.hidden_TH.sum() + student.weight_VH.sum())
         if self.teacher is None:
@@ -81,19 +100,6 @@ class Trio:
         return loss
 
 
-def _inside(states: Sequence[tuple[Zero3Frozen, Tensor]], compute: Compute, heads: tuple[Head, ...] = ()) -> Tensor:
-    """Call `compute` inside the forwards of all frozen output heads, where ZeRO-3 has gathered their weights."""
-    if not states:
-        return compute(heads)
-    (engine, hidden_TH), *rest = states
-    results: list[Tensor] = []
-    engine.with_head(
-        hidden_TH,
-        lambda weight_VH: results.append(_inside(rest, compute, (*heads, Head(hidden_TH, weight_VH)))),
-    )
-    return results[0]
-
-
 class Cast:
     """Brings the trio of a recipe onto the stage, and changes the teacher when the curriculum says so.
 
@@ -101,13 +107,15 @@ class Cast:
         config: the recipe.
         run: the run directory.
         thresholds: name of each teacher's thresholds file in it.
+        node: number of this worker's node.
 
     Attributes:
         vocabulary: how many token ids the student shares with each teacher of the curriculum.
     """
 
-    def __init__(self, config: RunConfig, run: Storage, thresholds: Sequence[str]):
+    def __init__(self, config: RunConfig, run: Storage, thresholds: Sequence[str], node: int = 0):
         self._config, self._run, self._thresholds = config, run, thresholds
+        self._groups = node_groups(node) if config.train.teacher_sharding == "node" else None
         self._teacher_index = -1
         train = config.train
         self.alone = train.objective == "sft"
@@ -120,8 +128,11 @@ class Cast:
             gradient_clip=train.gradient_clip,
             make_optimizer=lambda groups: _adamw(groups, train),
             gradient_checkpointing=train.gradient_checkpointing,
+            lr_factors={"tower": train.tower_lr_factor, "projector": train.projector_lr_factor},
+            offload_optimizer=train.offload_optimizer,
         )
-        reference = Zero3Frozen(folder, train.precision) if train.kl_weight > 0 and not self.alone else None
+        asked = train.kl_weight > 0 and not self.alone
+        reference = Zero3Frozen(folder, train.precision, self._groups) if asked else None
         objective = objective_of(train, self.vocabulary[0])
         self.trio = Trio(student, None, reference, objective, train.metrics_every)
 
@@ -142,7 +153,10 @@ class Cast:
                 self.trio.teacher = None  # two may not fit
             folder = resolve(self._config.curriculum[step.teacher].path, self._config.hub_token_env)
             thresholds = ThresholdsFile.from_json(self._run.read_json(self._thresholds[step.teacher]))
-            self.trio.teacher = Zero3Teacher(folder, self._config.train.precision, thresholds)
+            train = self._config.train
+            self.trio.teacher = Zero3Teacher(
+                folder, train.precision, thresholds, self._groups, offload=train.offload_teacher
+            )
             self.trio.objective = replace(self.trio.objective, vocabulary=self.vocabulary[step.teacher])
             self._teacher_index = step.teacher
         assert self.trio.teacher is not None
@@ -167,5 +181,5 @@ def objective_of(train: TrainConfig, vocabulary: int) -> Objective:
 
 
 def _adamw(groups: list[dict[str, Any]], config: TrainConfig) -> torch.optim.Optimizer:
-    parameters = [{"params": g["params"], "weight_decay": config.weight_decay if g["decay"] else 0.0} for g in groups]
+    parameters = [{**group, "weight_decay": config.weight_decay if group["decay"] else 0.0} for group in groups]
     return torch.optim.AdamW(parameters, lr=config.lr, betas=config.betas)

@@ -145,7 +145,7 @@ def write_recipe(folder: Path, student: Path, teacher: Path, storage: Path) -> P
             "sources": [
                 {"type": "llava", "name": "mine", "path": str(train), "image_root": str(folder / "images")},
                 {"type": "parquet", "name": "heldout", "path": str(test), "split": "test"},
-                {"type": "charts", "name": "charts", "train_images": 60, "test_images": 4},
+                {"type": "charts", "name": "charts", "train_images": 60, "validation_images": 6, "test_images": 4},
             ],
         },
         "generate": {"mix": {"teacher": 2, "student": 2, "label": 1}, "max_tokens": 16, "shard_size": 8},
@@ -153,7 +153,7 @@ def write_recipe(folder: Path, student: Path, teacher: Path, storage: Path) -> P
         "train": {
             "precision": "fp32", "lr": 1e-3, "lr_schedule": "linear", "policy_weight": 0.3, "clamp_advantages": True,
             "groups_per_step": 8, "groups_per_micro_batch": 2, "checkpoint_every": 5, "gradient_checkpointing": False,
-            "metrics_every": 4,
+            "metrics_every": 4, "students_by_level": True, "keep": "best",
         },
         "evaluate": {"max_tokens": 16, "shard_size": 10},
         "engine": {"max_model_len": 256},

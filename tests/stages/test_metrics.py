@@ -37,3 +37,5 @@ def test_rows_tokens_switches_and_losses_of_every_stage_and_author(finished):
     assert values(seen, "ray_masters_stage_rows", "state") == {"done", "wanted"}
     terms = {name.removeprefix("loss_") for name in read_metrics(finished.run)[0] if name.startswith("loss_")}
     assert values(seen, "ray_masters_train_loss", "term") == terms
+    assert {"data", "frozen", "student", "step"} <= values(seen, "ray_masters_train_seconds", "part")
+    assert {"ray_masters_train_tokens_per_second", "ray_masters_train_peak_memory_gib"} <= seen.keys()

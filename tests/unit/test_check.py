@@ -117,7 +117,11 @@ def test_a_good_recipe_is_fine(check, tmp_path, name):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / file).write_text(content)
     status, said = check([files("data"), {"type": "charts"}])
-    assert (status, said) == (0, f"{tmp_path}/mine.yaml: fine. 5 levels, run directory {tmp_path}/runs/tiny\n")
+    weight, fine = said.splitlines()
+    assert (status, fine) == (0, f"{tmp_path}/mine.yaml: fine. 5 levels, run directory {tmp_path}/runs/tiny")
+    assert re.fullmatch(
+        r".*mine\.yaml: a checkpoint weighs 4\.\d MB: 3 of them at most in the run directory, one in .*", weight
+    )
 
 
 def test_an_image_store_that_does_not_answer_is_the_sources_error(check, cluster, monkeypatch, tmp_path):
@@ -133,6 +137,18 @@ def test_an_image_store_that_does_not_answer_is_the_sources_error(check, cluster
     assert check([files("d.jsonl")], *cluster)[0] == 0
 
 
+def test_checkpoints_without_room_are_refused_where_the_run_is_for_this_machine(check, cluster, monkeypatch, tmp_path):
+    monkeypatch.setattr("masters.training.space.checkpoint_bytes", lambda student, train: 10**18)
+    status, said = check([{"type": "charts"}])
+    assert status == 1
+    assert re.search(
+        r"mine\.yaml: storage = .*/runs/tiny: [34],000,000,000\.0 GB more are needed .* GB are free\. Make room, ", said
+    )
+    status, said = check([{"type": "charts"}], *cluster)
+    assert status == 0, said
+    assert "mine.yaml: a checkpoint weighs 1,000,000,000.0 GB: 3 of them" in said
+
+
 @pytest.mark.parametrize("module", ["pyarrow", "PIL"])
 def test_without_the_libraries_that_read_data_they_are_not_looked_at(tmp_path, module):
     recipe = recipe_of([files("none.jsonl")], tmp_path)
@@ -141,6 +157,38 @@ def test_without_the_libraries_that_read_data_they_are_not_looked_at(tmp_path, m
         [sys.executable, "-c", code, "check", str(recipe)], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    first, second = done.stdout.splitlines()
+    first, *_, second = done.stdout.splitlines()
     assert first == f"{recipe}: its data were not looked at: pyarrow and pillow are not installed here"
     assert second.startswith(f"{recipe}: fine. ")
+
+
+ROWS = lines(*({**row, "split": "dev"} for row in GOOD))
+SEEN = {
+    # name: (file, source, whether it is said that no row of validation was seen)
+    "rows of it": (ROWS, files("d.jsonl"), False),
+    "rows of train": (lines(*GOOD), files("d.jsonl"), True),
+    "charts of it": ("", {"type": "charts", "test_images": 1, "validation_images": 1}, False),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_keeping_the_best_student_looks_for_rows_to_choose_by(check, tmp_path, name):
+    text, source, said = SEEN[name]
+    (tmp_path / "d.jsonl").write_text(text)
+    keep = ("--set", "train.keep=best", "--set", "train.students_by_level=true")
+    status, output = check([source], *keep)
+    assert status == 0
+    words = "mine.yaml: train.keep = best chooses by the validation split: none of the first rows is of it\n"
+    assert (words in output) == said
+    assert words not in check([source])[1]
+
+
+def test_a_tracker_that_is_not_installed_here(check, cluster, monkeypatch):
+    monkeypatch.setattr("masters.config.train.find_spec", lambda name: None)
+    asked = "--set", "train.trackers=[mlflow]"
+    status, said = check([{"type": "charts"}], *asked)
+    assert status == 1
+    assert "error    train.trackers = mlflow: is not installed here" in said
+    status, said = check([{"type": "charts"}], *asked, *cluster)
+    assert status == 0, said
+    assert "mine.yaml: may be different on the cluster: train.trackers = mlflow: is not installed here" in said

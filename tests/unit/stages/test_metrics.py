@@ -53,15 +53,17 @@ def test_progress_and_the_terms_of_a_step_are_set_again_and_again(calls, monkeyp
     tracker = Tracker(9, "steps", 0, lambda _: None)
     with metrics.showing("train", tracker) as show_terms:
         tracker.advance(3)
-        show_terms({"step": 3, "loss_kl": 0.5, "lr": 1e-6, "loss_policy": -0.25})
+        costs = {"time_data": 2.0, "time_unix": 1e9, "tokens_per_second": 8e3, "peak_memory_gib": 1.5}
+        show_terms({"step": 3, "level": "big@r0.20", "loss_kl": 0.5, "lr": 1e-6, "loss_policy": -0.25, **costs})
         deadline = time.monotonic() + 10
         while calls.count(("masters_stage_rows", 3, "train", "done")) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
     assert calls[0] == ("masters_stage_rows", 0, "train", "done")
     assert calls.count(("masters_stage_rows", 3, "train", "done")) > 3
-    assert calls[-4:] == [
+    assert calls[-7:] == [
         ("masters_stage_rows", 3, "train", "done"), ("masters_stage_rows", 9, "train", "wanted"),
-        ("masters_train_loss", 0.5, "kl"), ("masters_train_loss", -0.25, "policy"),
+        ("masters_train_loss", 0.5, "kl"), ("masters_train_loss", -0.25, "policy"), ("masters_train_seconds", 2.0, "data"),
+        ("masters_train_tokens_per_second", 8e3), ("masters_train_peak_memory_gib", 1.5),
     ]  # fmt: skip
     count = len(calls)
     time.sleep(0.05)

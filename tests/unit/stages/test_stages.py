@@ -7,24 +7,11 @@ from types import SimpleNamespace
 import pytest
 
 from masters.config.load import load_recipe
-from masters.data.storage import Storage
 from masters.stages import mask, score, train
 
 
 def recipe(*overrides):
     return load_recipe("recipes/tiny.yaml", overrides)
-
-
-def test_another_number_of_workers_is_refused_once_there_is_a_checkpoint(tmp_path):
-    run = Storage(str(tmp_path))
-    train._check_gang(2, run)
-    train._check_gang(4, run)
-    run.write("train/rewards/00000100-0000.parquet", b"")
-    train._check_gang(4, run)
-    with pytest.raises(
-        ValueError, match=r"resources\.train\.workers = 2: training began with 4.*\. Use 4, or delete .*/train"
-    ):
-        train._check_gang(2, run)
 
 
 def test_weights_that_bf16_cannot_hold_are_refused_when_they_are_read():
@@ -40,7 +27,13 @@ def test_weights_that_bf16_cannot_hold_are_refused_when_they_are_read():
 
 def test_what_changes_no_result_redoes_nothing():
     assert train.parts(recipe()) == train.parts(recipe("train.gradient_checkpointing=true", "train.checkpoint_every=7"))
+    saving = ("train.checkpoint_minutes=1", "train.keep_checkpoints=9", "train.scratch=/scratch")
+    assert train.parts(recipe()) == train.parts(recipe(*saving))
     assert train.parts(recipe()) != train.parts(recipe("train.lr=1e-5"))
+    by_level = ("train.students_by_level=true", "prepare.sources[0].validation_images=1")
+    assert train.parts(recipe(*by_level)) == train.parts(recipe(*by_level, "train.keep=best"))
+    assert not {"keep", "students_by_level"} & set(train.parts(recipe())["train"])
+    assert train.parts(recipe()) != train.parts(recipe("train.students_by_level=true"))
     judged = "score.judge={type: teacher, max_tokens: 32}"
     assert score.parts(recipe(judged)) == score.parts(recipe(judged, "score.numeric_tolerance=0.1"))
     assert score.parts(recipe()) != score.parts(recipe("score.numeric_tolerance=0.1"))

@@ -1,0 +1,51 @@
+"""Students as Hugging Face folders in the run directory.
+
+The student of a level is written before the checkpoint behind its last step: a gang that was cut off while it wrote continues
+from an earlier checkpoint, comes by the level's end again and writes the same files. So behind a checkpoint every level that has
+ended is whole, and what is half-written is never read: who reads students waits until train is done.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch.distributed as dist
+
+from masters.data.storage import Storage
+from masters.data.students import LAST, LEVELS, level_folder
+from masters.training.curriculum import Step
+from masters.training.trio import Cast
+
+
+def ends_level(planned: Sequence[Step], step: Step) -> bool:
+    """Whether a step is the last one of its level."""
+    return step.number + 1 == len(planned) or planned[step.number + 1].level != step.level
+
+
+def export_last(cast: Cast, run: Storage) -> None:
+    """All ranks: write the student that training ended with."""
+    _export(cast, run, LAST)
+
+
+def export_level(cast: Cast, run: Storage, level: str) -> None:
+    """All ranks: write the student at the end of a level; what an attempt that was cut off left beside it goes."""
+    if dist.get_rank() == 0:
+        _sweep(run)
+    _export(cast, run, level_folder(level))
+
+
+def _export(cast: Cast, run: Storage, name: str) -> None:
+    with tempfile.TemporaryDirectory() as local:
+        folder = Path(local) / "student"
+        cast.trio.student.export(folder)
+        if dist.get_rank() == 0:
+            cast.chat.processor.save_pretrained(folder)
+            run.upload(folder, name)
+    dist.barrier()
+
+
+def _sweep(run: Storage) -> None:
+    """Delete unfinished folders: each is as large as a student."""
+    for folder in {name.removeprefix(f"{LEVELS}/").partition("/")[0] for name in run.names(LEVELS)}:
+        if folder.startswith("."):
+            run.delete(f"{LEVELS}/{folder}")
