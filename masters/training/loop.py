@@ -18,6 +18,7 @@ from masters.training.clock import Clock
 from masters.training.curriculum import Step, learning_rate, steps
 from masters.training.groups import GroupReader, shards_of
 from masters.training.metrics import Found, StepMetrics
+from masters.training.space import scratch_folder
 from masters.training.students import ends_level, export_last, export_level
 from masters.training.trackers import Trackers
 from masters.training.trio import Cast, Trio
@@ -57,7 +58,7 @@ def train_on_worker(task: TrainTask) -> None:
     if first and dist.get_rank() == 0:
         task.progress(first, "", {})
     _run_steps(task, cast, logbook, checkpoints, first, device)
-    export_last(cast, task.run)
+    export_last(cast, task.run, scratch_folder(task.config.train))
 
 
 def _run_steps(
@@ -93,7 +94,7 @@ def _run_steps(
                 trackers.tell(row)
             with clock.part("saving"):
                 if train.students_by_level and ends_level(planned, step):
-                    export_level(cast, task.run, step.level)
+                    export_level(cast, task.run, step.level, scratch_folder(train))
                 checkpoints.after_step(done, last=done == len(planned))
     if trackers is not None:
         trackers.close()

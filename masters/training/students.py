@@ -22,20 +22,21 @@ def ends_level(planned: Sequence[Step], step: Step) -> bool:
     return step.number + 1 == len(planned) or planned[step.number + 1].level != step.level
 
 
-def export_last(cast: Cast, run: Storage) -> None:
-    """All ranks: write the student that training ended with."""
-    _export(cast, run, LAST)
+def export_last(cast: Cast, run: Storage, scratch: Path) -> None:
+    """All ranks: write the student that training ended with; it passes through `scratch`."""
+    _export(cast, run, LAST, scratch)
 
 
-def export_level(cast: Cast, run: Storage, level: str) -> None:
+def export_level(cast: Cast, run: Storage, level: str, scratch: Path) -> None:
     """All ranks: write the student at the end of a level; what an attempt that was cut off left beside it goes."""
     if dist.get_rank() == 0:
         _sweep(run)
-    _export(cast, run, level_folder(level))
+    _export(cast, run, level_folder(level), scratch)
 
 
-def _export(cast: Cast, run: Storage, name: str) -> None:
-    with tempfile.TemporaryDirectory() as local:
+def _export(cast: Cast, run: Storage, name: str, scratch: Path) -> None:
+    scratch.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=scratch) as local:
         folder = Path(local) / "student"
         cast.trio.student.export(folder)
         if dist.get_rank() == 0:

@@ -183,6 +183,12 @@ def test_modules_come_in_one_order(two_workers, job):
     assert found(two_workers, job)[0]["invalidated"] == [0] * 8
 
 
+@pytest.mark.parametrize("job", ["sgd-3", "sgd-1", "sgd-tokens"])
+def test_frozen_models_are_gathered_once_a_step(two_workers, job):
+    """Two models and eight steps, of one pass or of three."""
+    assert found(two_workers, job)[0]["asked"] == 16
+
+
 def test_two_nodes_that_share_no_weights_compute_what_one_process_computes(two_nodes, sgd):
     ranks = found(two_nodes, "sgd", range(4))
     log, weights = sgd

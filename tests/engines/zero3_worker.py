@@ -28,6 +28,8 @@ from masters.training.metrics import StepMetrics
 from masters.training.trio import Cast, Trio
 from tests.engines.batches import make_steps, rank_batches
 
+RATES = {"sgd": 0.1, "adamw": 1e-3}
+
 
 def train(
     student: Path,
@@ -48,28 +50,18 @@ def train(
 
     `export_behind`: a step behind which it is exported, too.
     """
-    make = {
-        "sgd": lambda groups: torch.optim.SGD(groups, lr=0.1),
-        "adamw": lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.0),
-    }[optimizer]
-    groups = node_groups(dist.get_rank() // 2) if node else None
-    trio = Trio(
-        Zero3Student(student, precision, gradient_clip=1.0, make_optimizer=make, **options),
-        Zero3Teacher(teacher, precision, ThresholdsFile.load(thresholds), groups),
-        Zero3Frozen(student, precision, groups),
-        Objective(1.0, 0.1, "exact", False, 424),
-    )
+    trio = make_trio(student, teacher, thresholds, optimizer, precision, node, options)
     rank, world = dist.get_rank(), dist.get_world_size()
-    losses, log, invalid = [], [], []
+    losses, log, invalid, asked = [], [], [], []
     seen(trio.student, losses)
+    for frozen in (trio.teacher, trio.reference):
+        frozen.vlm.model.language_model.layers[0].register_forward_pre_hook(lambda *_: asked.append(1))
     with invalidations() as invalidated:
         for number, (ratio, groups) in enumerate(make_steps(student, count)):
             trio.teacher.set_ratio(ratio)
             batches = rank_batches(student, groups, rank, world, most, trio.student.vlm, most_tokens)
             losses.clear()
-            norm = trio.learn(
-                batches, len(groups) / world, {"sgd": 0.1, "adamw": 1e-3}[optimizer], StepMetrics(), number
-            )
+            norm = trio.learn(batches, len(groups) / world, RATES[optimizer], StepMetrics(), number)
             loss = torch.stack(losses).sum()
             dist.all_reduce(loss)
             log.append((loss.item() / world, norm))
@@ -80,7 +72,24 @@ def train(
     trio.student.export(out)
     weights = dict(gathered(trio.student.vlm))
     rates = sorted({group["lr"] for group in trio.student.engine.optimizer.param_groups})
-    return {"log": log, "left gathered": left, "invalidated": invalid, "weights": weights, "rates": rates}
+    counts = {"invalidated": invalid, "asked": len(asked), "rates": rates}
+    return {"log": log, "left gathered": left, "weights": weights, **counts}
+
+
+def make_trio(
+    student: Path, teacher: Path, thresholds: Path, optimizer: str, precision: str, node: bool, options: dict[str, Any]
+) -> Trio:
+    make = {
+        "sgd": lambda groups: torch.optim.SGD(groups, lr=RATES["sgd"]),
+        "adamw": lambda groups: torch.optim.AdamW(groups, lr=RATES["adamw"], weight_decay=0.0),
+    }[optimizer]
+    groups = node_groups(dist.get_rank() // 2) if node else None
+    return Trio(
+        Zero3Student(student, precision, gradient_clip=1.0, make_optimizer=make, **options),
+        Zero3Teacher(teacher, precision, ThresholdsFile.load(thresholds), groups),
+        Zero3Frozen(student, precision, groups),
+        Objective(1.0, 0.1, "exact", False, 424),
+    )
 
 
 def seen(student: Zero3Student, losses: list[torch.Tensor]) -> None:
@@ -165,7 +174,9 @@ def unseen(teacher: Path, thresholds: Path, student: Path, **_: Any) -> dict:
 def levels(recipe: Path, student: Path, **_: Any) -> dict:
     """Rows of the log of one step at each level of a recipe with several teachers."""
     config = load_recipe(recipe)
-    cast = Cast(config, Storage(str(recipe.parent / config.name)), [f"{teacher.alias}.json" for teacher in config.curriculum])
+    cast = Cast(
+        config, Storage(str(recipe.parent / config.name)), [f"{teacher.alias}.json" for teacher in config.curriculum]
+    )
     ((_, groups),) = make_steps(student, 1)
     rows = []
     for step in steps(config, 4):

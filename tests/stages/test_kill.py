@@ -1,4 +1,5 @@
-"""The driver dies by SIGKILL in the middle of generate and in the middle of train; a second command ends the run.
+"""The driver dies by SIGKILL in the middle of generate and in the middle of train, then a worker of the gang that the next
+command has brought back; that command ends the run.
 
 Everything that it leaves is compared with the undisturbed run: the same tables byte for byte, the same loss log, the same
 student.
@@ -16,13 +17,21 @@ import pytest
 from masters.data.manifests import read_manifest
 from masters.data.metrics import computed, read_metrics
 from masters.data.storage import Storage
-from tests.stages.conftest import MASTERS, environment, masters
+from tests.stages.conftest import MASTERS, environment
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 
 
 def kill_when(condition, recipe, storage, seconds=300, command="run"):
     """Start the command; SIGKILL it, and only it, as soon as the condition holds."""
+    driver = start_until(condition, recipe, storage, seconds, command)
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    return _processes_of(driver.pid)
+
+
+def start_until(condition, recipe, storage, seconds=300, command="run"):
+    """Start the command; it goes on when the condition holds."""
     driver = subprocess.Popen(
         [MASTERS, command, recipe, "--set", f"storage={storage}"], env=environment(), stdout=subprocess.PIPE, text=True
     )
@@ -31,9 +40,20 @@ def kill_when(condition, recipe, storage, seconds=300, command="run"):
         assert driver.poll() is None, driver.stdout.read()
         assert time.monotonic() < deadline, "the condition never held"
         time.sleep(0.005)
-    driver.send_signal(signal.SIGKILL)
-    driver.communicate()
-    return _processes_of(driver.pid)
+    return driver
+
+
+def gang_of(driver: int) -> list[int]:
+    """Processes of the training workers that the driver's Ray has started."""
+    found = []
+    for process in (p for p in Path("/proc").iterdir() if p.name.isdigit()):
+        try:
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+            if b"RayTrainWorker" in (process / "cmdline").read_bytes() and _mentions(Path("/proc", parent), driver):
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return sorted(found)
 
 
 def _processes_of(driver: int) -> list[int]:
@@ -81,8 +101,16 @@ def killed(finished, tmp_path_factory):
     assert kill_when(in_train, finished.recipe, storage) == []
     seen["steps"] = max(checkpointed_steps(run))
     seen["student"] = run.names("train/student")
-    done = masters("run", finished.recipe, "--set", f"storage={storage}")
-    return run, done.stdout, seen
+
+    def further():
+        return max(checkpointed_steps(run), default=0) > seen["steps"]
+
+    driver = start_until(further, finished.recipe, storage)
+    gang = gang_of(driver.pid)
+    os.kill(gang[0], signal.SIGKILL)
+    seen["gang"], printed = gang, driver.communicate(timeout=300)[0]
+    assert driver.returncode == 0, printed
+    return run, printed, seen
 
 
 def test_it_was_killed_in_the_middle(finished, killed):
@@ -90,6 +118,7 @@ def test_it_was_killed_in_the_middle(finished, killed):
     assert 0 < len(seen["shards"]) < len(finished.run.names("responses", ".parquet"))
     assert 0 < seen["steps"] < len(read_metrics(finished.run))
     assert seen["student"] == []
+    assert len(seen["gang"]) == 2
     assert "prepare   done" in printed
     assert "train     continuing where it stopped" in printed
 
@@ -125,7 +154,8 @@ def test_the_same_files_byte_for_byte(finished, killed, folder):
 def test_training_resumed_from_its_checkpoint_with_the_same_loss_log(finished, killed):
     run, printed, seen = killed
     assert computed(read_metrics(run)) == computed(read_metrics(finished.run))
-    assert f"train     continues behind step {seen['steps']}\n" in printed
+    first, second = (int(line.split()[-1]) for line in printed.splitlines() if "continues behind step" in line)
+    assert first == seen["steps"] < second
     assert "continues behind" not in finished.printed
 
 

@@ -18,7 +18,7 @@ class Worker:
     def __init__(self, monkeypatch, folder):
         monkeypatch.setattr(students.dist, "get_rank", lambda: 0)
         monkeypatch.setattr(students.dist, "barrier", lambda: None)
-        self.run, self.text = Storage(str(folder)), "first"
+        self.run, self.text, self.scratch = Storage(str(folder / "run")), "first", folder / "scratch"
         processor = SimpleNamespace(save_pretrained=lambda target: (target / "tokenizer.json").write_text("{}"))
         student = SimpleNamespace(export=self._export)
         self.cast = SimpleNamespace(trio=SimpleNamespace(student=student), chat=SimpleNamespace(processor=processor))
@@ -29,9 +29,10 @@ class Worker:
 
     def write(self, level, text):
         self.text = text
-        students.export_level(self.cast, self.run, level)
+        students.export_level(self.cast, self.run, level, self.scratch)
 
     def files(self):
+        assert list(self.scratch.iterdir()) == []
         return {name: self.run.read(name).decode() for name in self.run.names("train")}
 
 
@@ -72,7 +73,7 @@ def test_each_level_ends_once(total, per_step, ends):
 def test_every_level_has_a_folder_and_the_last_student_its_own(worker):
     worker.write("big@r0.40", "one")
     worker.write("big@r0.00", "two")
-    students.export_last(worker.cast, worker.run)
+    students.export_last(worker.cast, worker.run, worker.scratch)
     assert worker.files() == {
         f"train/{folder}/{name}": text
         for folder, student in (("levels/big@r0.40", "one"), ("levels/big@r0.00", "two"), ("student", "two"))
@@ -118,7 +119,7 @@ def test_a_level_is_written_before_the_checkpoint_behind_it(monkeypatch, tmp_pat
         monkeypatch.setattr(loop, of_worker, MagicMock())
     monkeypatch.setattr(loop, "_take_step", lambda *_: ({}, []))
     monkeypatch.setattr(loop, "deal", lambda *_: [])
-    monkeypatch.setattr(loop, "export_level", lambda cast, run, level: events.append(level))
+    monkeypatch.setattr(loop, "export_level", lambda cast, run, level, scratch: events.append(level))
     monkeypatch.setattr(loop.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(loop.dist, "get_world_size", lambda: 1)
     task = loop.TrainTask(config, Storage(str(tmp_path)), 6, (), MagicMock())
