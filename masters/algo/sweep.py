@@ -119,7 +119,7 @@ class Sweep:
     def _buffer(self, name: str, tokens: slice) -> Tensor | None:
         """Memory over the vocabulary for a chunk, the same for every chunk; None where torch itself keeps what was freed.
 
-        New memory comes page by page from the system: where a product touches it first, that takes half as long again.
+        New memory comes page by page from the system: where a product touches it first, that takes up to half as long again.
         """
         if self._weight_T.is_cuda:
             return None

@@ -15,11 +15,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from masters.algo.terms import Head
 from masters.engines.sharding import NodeGroups, gathered, initialize, load_split
 from masters.engines.universal import TAG, load_cut_anew, ranks_of
 from masters.families import Family
 from masters.models.folder import family_of
-from masters.models.joining import in_pieces, join, join_media
+from masters.models.joining import in_pieces
 from masters.models.packing import Packed, hidden_states
 from masters.models.thresholds import UNMASKED, ThresholdsFile
 
@@ -82,7 +83,7 @@ class Zero3Student:
         lr_factors: Mapping[str, float] | None = None,
         offload_optimizer: bool = False,
     ):
-        config = _config(precision, gradient_clip=gradient_clip, offload_optimizer=offload_optimizer)
+        config = _config(precision, edited=True, gradient_clip=gradient_clip, offload_optimizer=offload_optimizer)
         self.folder = folder
         self._dtype, model = load_split(folder, precision, config)
         if gradient_checkpointing:
@@ -148,11 +149,20 @@ class Zero3Frozen:
         folder: its checkpoint.
         precision: `bf16` or `fp32`.
         groups: each node holds the whole model, split over its own ranks; None splits it over all ranks.
+        edited: its weights will be changed; small ones must not stay gathered then, or the change would not be seen.
         offload: each rank's part lies in CPU memory.
     """
 
-    def __init__(self, folder: Path, precision: str, groups: NodeGroups | None = None, *, offload: bool = False):
-        config = _config(precision, offload_weights=offload)
+    def __init__(
+        self,
+        folder: Path,
+        precision: str,
+        groups: NodeGroups | None = None,
+        *,
+        edited: bool = False,
+        offload: bool = False,
+    ):
+        config = _config(precision, edited=edited, offload_weights=offload)
         _, model = load_split(folder, precision, config, groups)
         self.folder = folder
         self.engine = initialize(_FrozenModel(model.eval().requires_grad_(False)), config)
@@ -164,19 +174,18 @@ class Zero3Frozen:
         return self.engine.module.vlm
 
     @contextmanager
-    def asked(self, batches: Sequence[tuple[Packed, dict[str, Tensor]]]) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """The states [T, H] that predict the targets of each batch, and the output head [V, H] as long as this lasts.
+    def asked(self, packed: Packed, media: dict[str, Tensor]) -> Iterator[Head]:
+        """The states [T, H] that predict the targets, and the output head [V, H] as long as this lasts.
 
-        All batches go through the model at once, so that its weights are gathered once. All ranks must take part.
+        Weights are gathered once, layer by layer, so a step's batches should come joined. All ranks must take part.
         """
         import deepspeed
 
-        packs, media = zip(*batches, strict=True)
         with torch.no_grad():
-            states_TH = self.engine(join(packs), join_media(media))
-        head = self.vlm.lm_head.weight
-        with deepspeed.zero.GatheredParameters([head]):
-            yield list(states_TH.split([len(pack.state_T) for pack in packs])), head.detach()
+            states_TH = self.engine(packed, media)
+        weight_VH = self.vlm.lm_head.weight
+        with deepspeed.zero.GatheredParameters([weight_VH]):
+            yield Head(states_TH, weight_VH.detach())
 
     def close(self) -> None:
         """Free the memory: shard by shard, since caches inside DeepSpeed keep the parameters themselves."""
@@ -210,7 +219,7 @@ class Zero3Teacher(Zero3Frozen):
         *,
         offload: bool = False,
     ):
-        super().__init__(folder, precision, groups, offload=offload)
+        super().__init__(folder, precision, groups, edited=True, offload=offload)
         self._thresholds, self._within = thresholds, groups and groups.within
         self.ratio, self.sparsity = UNMASKED, 0.0
         self._shards = dict(_shards(self.vlm, thresholds, family_of(folder)))
@@ -284,9 +293,21 @@ def _kept(shard: Tensor) -> Tensor:
 
 
 def _config(
-    precision: str, *, gradient_clip: float = 0.0, offload_weights: bool = False, offload_optimizer: bool = False
+    precision: str,
+    *,
+    gradient_clip: float = 0.0,
+    edited: bool = False,
+    offload_weights: bool = False,
+    offload_optimizer: bool = False,
 ) -> dict[str, Any]:
-    zero: dict[str, Any] = {"stage": 3, "stage3_param_persistence_threshold": 0}
+    """DeepSpeed's configuration.
+
+    Small weights stay gathered, as DeepSpeed has it, but for a model that is `edited`: masks would not be seen, and after each
+    update of the student they would be gathered again, one by one.
+    """
+    zero: dict[str, Any] = {"stage": 3}
+    if edited:
+        zero["stage3_param_persistence_threshold"] = 0
     for name, offloaded in {"offload_param": offload_weights, "offload_optimizer": offload_optimizer}.items():
         if offloaded:
             zero[name] = {"device": "cpu", "pin_memory": torch.cuda.is_available()}

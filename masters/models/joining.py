@@ -15,7 +15,9 @@ _PIECE = 1 << 14
 
 
 def join(batches: Sequence[Packed]) -> Packed:
-    """One behind the other, as if they had been packed together."""
+    """One behind the other, as if they had been packed together; a single one is itself."""
+    if len(batches) == 1:
+        return batches[0]
     lengths = [batch.input_ids.shape[1] for batch in batches]
     counts = [int(batch.branch_T[-1]) + 1 if batch.branch_T.numel() else 0 for batch in batches]
     starts, branches = ([sum(sizes[:place]) for place in range(len(sizes))] for sizes in (lengths, counts))

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from masters.stages.mask import thresholds_name
 from masters.training.space import CHECKPOINTS, checkpoint_bytes, space_problems
 
 _END = "end"
+_TELL_SECONDS = 0.5
 _SAME_UP_TO_ROUNDING = {
     "gradient_checkpointing", "teacher_sharding", "offload_teacher", "offload_optimizer", "objective_gib", "metrics_every",
 }  # fmt: skip
@@ -115,6 +117,19 @@ def fit(trainer: Any) -> None:
         signal.signal(signal.SIGINT, on_interrupt)
 
 
+class _Report:
+    """What a worker calls after every step. The driver hears of some, twice a second at most, and of the last."""
+
+    def __init__(self, queue: Any, total: int):
+        self._queue, self._total, self._told = queue, total, 0.0
+
+    def __call__(self, done: int, words: str, row: dict[str, Any]) -> None:
+        now = time.monotonic()
+        if not row or done == self._total or now - self._told >= _TELL_SECONDS:
+            self._told = now
+            self._queue.put((done, words, row))
+
+
 @contextmanager
 def _progress_queue(screen: Screen, tracker: Tracker) -> Iterator[Any]:
     """A function that workers call; what it is told is shown here, on the driver, while the gang runs.
@@ -140,7 +155,7 @@ def _progress_queue(screen: Screen, tracker: Tracker) -> Iterator[Any]:
         thread = threading.Thread(target=show, daemon=True)
         thread.start()
         try:
-            yield lambda done, words, row: queue.put((done, words, row))
+            yield _Report(queue, tracker.total)
         finally:
             queue.put(_END)
             thread.join()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from masters.engines.sharding import node_groups
 from masters.engines.zero3 import Zero3Frozen, Zero3Student, Zero3Teacher
 from masters.models.chat import ChatProcessor, common_vocabulary
 from masters.models.folder import family_of, resolve
+from masters.models.joining import join, join_media
 from masters.models.thresholds import ThresholdsFile
 from masters.training.batches import MicroBatch
 from masters.training.clock import Clock
@@ -56,14 +58,15 @@ class Trio:
             metrics: takes what was found.
             step: number of the step, for the metrics.
         """
-        inputs = [(batch.packed, batch.media) for batch in batches]
+        packed, media = join([batch.packed for batch in batches]), join_media([batch.media for batch in batches])
         engines = [engine for engine in (self.teacher, self.reference) if engine is not None]
+        ends = list(accumulate(len(batch.packed.state_T) for batch in batches))
         norm = None
         with ExitStack() as gathered:
             with self.clock.part("frozen"):
-                answers = [gathered.enter_context(engine.asked(inputs)) for engine in engines]
-            for place, batch in enumerate(batches):
-                heads = [Head(states[place], weight_VH) for states, weight_VH in answers]
+                answers = [gathered.enter_context(engine.asked(packed, media)) for engine in engines]
+            for start, end, batch in zip([0, *ends], ends, batches, strict=False):
+                heads = [Head(answer.hidden_TH[start:end], answer.weight_VH) for answer in answers]
                 use = self.clock.part("objective")(partial(self._compute, batch, heads, groups, metrics, step))
                 with self.clock.part("student"):
                     loss = self.student.forward(batch.packed, batch.media, use)

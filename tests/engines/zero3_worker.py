@@ -134,7 +134,7 @@ def mask(teacher: Path, thresholds: Path, student: Path, node: bool = False, **_
     for ratio in ("0.50", "0.20", "0.00", "0.50"):
         engine.set_ratio(ratio)
         for _ in range(5):
-            with engine.asked([(batch.packed, batch.media)]) as ((hidden,), _):
+            with engine.asked(batch.packed, batch.media) as (hidden, _):
                 pass
         states[ratio] = {
             "weights": dict(gathered(engine.vlm)),
@@ -166,7 +166,7 @@ def unseen(teacher: Path, thresholds: Path, student: Path, **_: Any) -> dict:
     for ratio in ("0.50", "0.20", "0.00"):
         refused.append(refusal(engine, ratio))
         for _ in range(5):
-            with engine.asked([(batch.packed, batch.media)]):
+            with engine.asked(batch.packed, batch.media):
                 pass
     return {"refused": refused}
 
