@@ -2,13 +2,17 @@
 
     python perf/objective.py [CASE]
 
-Eight responses of 64 tokens, a vocabulary of 152,000, hidden size 1024, fp32, forward and backward, each case once in a process
-of its own. `naive` is the whole objective on logits as lean as torch's own functions make it; `plain` is what training used before
-there was a fused one, which found the norms of its terms by a backward for each, at every step. `trl` is the loss of TRL's
-GKDTrainer on the same tensors, a JSD alone: no KL to a reference, no rewards, no policy term.
+Eight responses of 64 tokens, a vocabulary of 152,000, hidden size 1024, fp32, forward and backward, each case once in a
+process of its own. `naive` is the whole objective on logits as lean as torch's own functions make it; `plain` is what training
+used before there was a fused one: it found the norms of its terms by a backward for each, at every step. `trl` is the loss of
+TRL's GKDTrainer on the same tensors, a JSD alone: no KL to a reference, no rewards, no policy term.
 
 Time is also counted in products: of hidden states with a head, timed in the same process before and after, so that a busy
-machine matters less. The whole objective cannot do with fewer than five. With CASE: one line, MiB, CPU-seconds, products, loss.
+machine matters less. The whole objective cannot do with fewer than five, and naive and plain have no more: they are slower by
+the new memory that they take from the system tensor by tensor, which on a virtual machine varies twofold from run to run. Where
+all memory is there already (MALLOC_MMAP_MAX_=0 and a first run), naive takes 1.2 times as long as group, plain 1.06.
+
+With CASE: one line, MiB, CPU-seconds, products, loss.
 """
 
 import math
@@ -28,9 +32,6 @@ from masters.algo.terms import Head, Objective, Responses
 Kl = Callable[[Tensor, Tensor], Tensor]
 TOKENS, VOCABULARY, HIDDEN, RESPONSES = 512, 152_000, 1024, 8
 MIB = 1 << 20
-WARM = 7 << 29
-"""Bytes written and freed before the measurement, as a step before would have: pages that this machine gives out for the first
-time can cost a virtual one ten times as much, and which case would get them is chance."""
 BUDGETS = {"group": 1 << 30, "two-pass": 192 * MIB}
 PLAIN_NORMS, GROUP_NORMS = "plain, norms", "group, norms"
 
@@ -85,7 +86,6 @@ def measured(case: str) -> tuple[float, float, float, float]:
         group_J=torch.zeros(RESPONSES, dtype=torch.long),
         accuracy_J=torch.arange(RESPONSES) % 2.0,
     )
-    torch.ones(WARM // 4)
     product = _product(heads[1])
     before, began = _memory("VmRSS"), time.process_time()
     with open("/proc/self/clear_refs", "w") as file:
