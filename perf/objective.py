@@ -3,15 +3,14 @@
     python perf/objective.py [CASE]
 
 Eight responses of 64 tokens, a vocabulary of 152,000, hidden size 1024, fp32, forward and backward, each case once in a
-process of its own. `naive` is the whole objective on logits as lean as torch's own functions make it; `plain` is what training
+process of its own. `naive` is the whole objective on logits as lean as torch's own functions make it. `plain` is what training
 used before there was a fused one: it found the norms of its terms by a backward for each, at every step. `trl` is the loss of
 TRL's GKDTrainer on the same tensors, a JSD alone: no KL to a reference, no rewards, no policy term.
 
 Time is also counted in products: of hidden states with a head, timed in the same process before and after, so that a busy
 machine matters less. The whole objective cannot do with fewer than five, and naive and plain have no more: they are slower by
 the new memory that they take from the system tensor by tensor, which on a virtual machine varies twofold from run to run. Where
-all memory is there already (MALLOC_MMAP_MAX_=0 and a first run), naive takes 1.2 times as long as group, plain 1.06.
-
+all memory is there already (MALLOC_MMAP_MAX_=0 and a second run), naive takes 1.2 times as long as group, plain 1.06 times.
 With CASE: one line, MiB, CPU-seconds, products, loss.
 """
 

@@ -33,7 +33,7 @@ def test_peak_memory(case, mib):
         ("trl", "group", 1.3),  # TRL's loss has neither a reference nor rewards; 1.9 on a quiet machine
         ("plain, norms", "group", 1.6),  # as training was, norms at every step: 2.2 to 2.9
         ("plain, norms", "group, norms", 1.3),
-        ("naive", "group", 1.2),  # five products with a head are most of what either does: 1.4 to 2, by what new memory costs
+        ("naive", "group", 1.2),  # both need five products: 1.4 to 2, by what new memory costs
     ],
 )
 def test_time_in_products(slow, fast, ratio):
