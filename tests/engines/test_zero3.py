@@ -56,6 +56,7 @@ JOBS = {
     },
     "offload": {"what": "train", "optimizer": "adamw", "count": 8, "most": 3, "offload_optimizer": True},
     "mask": {"what": "mask"},
+    "mask offloaded": {"what": "mask", "offload": True},
     "unseen": {"what": "unseen"},
     "levels": {"what": "levels"},
 }
@@ -215,6 +216,14 @@ def test_an_optimiser_in_cpu_memory_does_the_same(two_workers):
     for (loss, norm), (expected_loss, expected_norm) in zip(offloaded["log"], plain["log"], strict=True):
         assert loss == pytest.approx(expected_loss, rel=1e-6)
         assert norm == pytest.approx(expected_norm, rel=1e-5)
+
+
+def test_a_teacher_in_cpu_memory_is_masked_alike(two_workers):
+    for offloaded, plain in zip(found(two_workers, "mask offloaded"), found(two_workers, "mask"), strict=True):
+        for ratio in ("0.50", "0.20", "0.00"):
+            assert torch.equal(offloaded[ratio]["hidden"], plain[ratio]["hidden"])
+            weights = plain[ratio]["weights"].items()
+            assert all(torch.equal(offloaded[ratio]["weights"][name], weight) for name, weight in weights)
 
 
 def test_the_log_names_the_teacher_and_measures_its_mask(two_workers):

@@ -125,10 +125,10 @@ def small_live(student: Path, teacher: Path, thresholds: Path, out: Path, **opti
         return train(student, teacher, thresholds, out=out, **options)
 
 
-def mask(teacher: Path, thresholds: Path, student: Path, node: bool = False, **_: Any) -> dict:
+def mask(teacher: Path, thresholds: Path, student: Path, node: bool = False, offload: bool = False, **_: Any) -> dict:
     """The gathered teacher at each ratio, on this rank, after forwards that could leave weights behind."""
     groups = node_groups(dist.get_rank() // 2) if node else None
-    engine = Zero3Teacher(teacher, "bf16", ThresholdsFile.load(thresholds), groups)
+    engine = Zero3Teacher(teacher, "bf16", ThresholdsFile.load(thresholds), groups, offload=offload)
     batch = one_batch(student, engine)
     states = {}
     for ratio in ("0.50", "0.20", "0.00", "0.50"):
