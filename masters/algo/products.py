@@ -19,16 +19,13 @@ def accumulation_dtype(*tensors: Tensor) -> torch.dtype:
     return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
 
 
-def logits(hidden_TH: Tensor, weight_VH: Tensor, columns: int, out: Tensor | None = None) -> Tensor:
-    """Hidden states times the head's rows: [T, columns], fp32 or float64; what the head has no row for is left as it comes.
-
-    They are written to `out` if given; GPUs that multiply bf16 do without it.
-    """
+def logits(hidden_TH: Tensor, weight_VH: Tensor, columns: int) -> Tensor:
+    """Hidden states times the head's rows: [T, columns], fp32 or float64; what the head has no row for is left as it comes."""
     wide, rows = accumulation_dtype(hidden_TH, weight_VH), min(columns, weight_VH.shape[0])
     if _multiplies_bf16(hidden_TH, weight_VH):
         logits_TV = torch.mm(hidden_TH, weight_VH[:rows].T, out_dtype=torch.float32)
         return logits_TV if rows == columns else pad(logits_TV, (0, columns - rows))
-    logits_TV = hidden_TH.new_empty(hidden_TH.shape[0], columns, dtype=wide) if out is None else out
+    logits_TV = hidden_TH.new_empty(hidden_TH.shape[0], columns, dtype=wide)
     hidden_TH = hidden_TH.to(wide)
     for block in _blocks(rows, logits_TV):
         torch.mm(hidden_TH, weight_VH[block].to(wide).T, out=logits_TV[:, block])

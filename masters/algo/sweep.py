@@ -92,7 +92,6 @@ class Sweep:
         self._columns = student.weight_VH.shape[0]
         buffers = 1 + self._norms + sum(head is not None for head in (teacher, reference))
         self.capacity = max(1, budget // (self._columns * buffers * weight_T.dtype.itemsize))
-        self._buffers: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def run(self, gains: Gains | float) -> None:
@@ -116,29 +115,18 @@ class Sweep:
             for chunk in chunks:
                 self._finish(chunk, kept.pop() if kept else self._look(chunk))
 
-    def _buffer(self, name: str, tokens: slice) -> Tensor | None:
-        """Memory over the vocabulary for a chunk, the same for every chunk; None where torch itself keeps what was freed.
-
-        New memory comes page by page from the system: where a product touches it first, that takes up to half as long again.
-        """
-        if self._weight_T.is_cuda:
-            return None
-        if name not in self._buffers:
-            self._buffers[name] = self._weight_T.new_zeros(min(self.capacity, self._weight_T.numel()), self._columns)
-        return self._buffers[name][: tokens.stop - tokens.start]
-
-    def _distribution(self, name: str, head: Head, rows: int, tokens: slice) -> Softmax:
+    def _distribution(self, head: Head, rows: int, tokens: slice) -> Softmax:
         """Of a model whose first `rows` rows count."""
-        logits_TV = logits(head.hidden_TH[tokens], head.weight_VH, self._columns, self._buffer(name, tokens))
+        logits_TV = logits(head.hidden_TH[tokens], head.weight_VH, self._columns)
         return Softmax(logits_TV, self._elementwise.normaliser(logits_TV, rows), rows)
 
     def _look(self, tokens: slice) -> _Look:
         """D of a chunk, and the log-probability of what was taken."""
-        student = self._distribution("student", self._student, self._columns, tokens)
+        student = self._distribution(self._student, self._columns, tokens)
         self.log_probability_T[tokens] = student.taken(self._responses.target_T[tokens])
         if self._teacher is None:
             return student, None
-        teacher = self._distribution("teacher", self._teacher, self._vocabulary, tokens)
+        teacher = self._distribution(self._teacher, self._vocabulary, tokens)
         self.divergence_T[tokens], slope_T = self._elementwise.measure(student, teacher, self._divergence)
         return student, Pull(teacher.logits_TV, slope_T, self._weight_T[tokens])
 
@@ -169,9 +157,7 @@ class Sweep:
     def _term_by_term(self, tokens: slice, student: Softmax, parts: dict[str, _Part]) -> None:
         """The gradient at the hidden states and its norms, each term on its own."""
         assert self.hidden_gradient_TH is not None
-        gradient_TV = self._buffer("gradient", tokens)
-        if gradient_TV is None:
-            gradient_TV = torch.empty_like(student.logits_TV)
+        gradient_TV = torch.empty_like(student.logits_TV)
         for name, part in parts.items():
             self._elementwise.gradient(student, part.pulls, part.gain_T, self._responses.target_T[tokens], gradient_TV)
             share_TH = hidden_gradient(gradient_TV, self._student.weight_VH)
@@ -181,7 +167,7 @@ class Sweep:
     def _to_reference(self, head: Head, student: Softmax, tokens: slice) -> _Part:
         """KL(student || reference) of a chunk, and what lowers it."""
         weight_T = self._kl_weight * self._weight_T[tokens]
-        reference = self._distribution("reference", head, self._vocabulary, tokens)
+        reference = self._distribution(head, self._vocabulary, tokens)
         if self._exact:
             self.kl_T[tokens], slope_T = self._elementwise.measure(student, reference, _REVERSE_KL)
             return _Part([Pull(reference.logits_TV, slope_T, weight_T)], torch.zeros_like(weight_T))

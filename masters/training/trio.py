@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -60,13 +59,14 @@ class Trio:
         """
         packed, media = join([batch.packed for batch in batches]), join_media([batch.media for batch in batches])
         engines = [engine for engine in (self.teacher, self.reference) if engine is not None]
-        ends = list(accumulate(len(batch.packed.state_T) for batch in batches))
+        counts = [len(batch.packed.state_T) for batch in batches]
         norm = None
         with ExitStack() as gathered:
             with self.clock.part("frozen"):
                 answers = [gathered.enter_context(engine.asked(packed, media)) for engine in engines]
-            for start, end, batch in zip([0, *ends], ends, batches, strict=False):
-                heads = [Head(answer.hidden_TH[start:end], answer.weight_VH) for answer in answers]
+            states = [answer.hidden_TH.split(counts) for answer in answers]
+            for place, batch in enumerate(batches):
+                heads = [Head(own[place], answer.weight_VH) for own, answer in zip(states, answers, strict=True)]
                 use = self.clock.part("objective")(partial(self._compute, batch, heads, groups, metrics, step))
                 with self.clock.part("student"):
                     loss = self.student.forward(batch.packed, batch.media, use)

@@ -151,9 +151,9 @@ def test_the_budget_chooses_the_way_and_bounds_the_chunk(monkeypatch, policy_wei
     batch, models = responses([9, 9], [0, 0], [1, 0], 40), heads(18, (7, 7, 7), (40, 40, 40))
     sizes = []
 
-    def counted(hidden_TH, weight_VH, rows, out):
+    def counted(hidden_TH, weight_VH, rows):
         sizes.append(len(hidden_TH))
-        return product(hidden_TH, weight_VH, rows, out)
+        return product(hidden_TH, weight_VH, rows)
 
     product = sweep.logits
     monkeypatch.setattr(sweep, "logits", counted)
