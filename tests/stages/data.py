@@ -152,7 +152,7 @@ def write_recipe(folder: Path, student: Path, teacher: Path, storage: Path) -> P
         "score": {"judge": {"type": "rule"}},
         "train": {
             "precision": "fp32", "lr": 1e-3, "lr_schedule": "linear", "policy_weight": 0.3, "clamp_advantages": True,
-            "groups_per_step": 8, "groups_per_micro_batch": 2, "checkpoint_every": 5, "gradient_checkpointing": False,
+            "groups_per_step": 4, "groups_per_micro_batch": 1, "checkpoint_every": 5, "gradient_checkpointing": False,
             "metrics_every": 4, "students_by_level": True, "keep": "best",
         },
         "evaluate": {"max_tokens": 16, "shard_size": 10},
