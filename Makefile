@@ -6,7 +6,7 @@ READY := .venv/.ready
 TOOLS := .build/tools
 LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
 
-.PHONY: help setup demo demo-seeds perf test test-engines test-all test-chart test-cluster cluster-e2e kube-tools lab-tools node-tools image-test lint lock clean
+.PHONY: help setup demo demo-seeds perf chaos test test-engines test-all test-chart test-cluster cluster-e2e kube-tools lab-tools node-tools image-test lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,7 +29,7 @@ demo-seeds: $(READY) ## three students from other seeds, with controls (an hour;
 	@$(BIN)/python perf/demo_seeds.py
 
 perf: $(READY) ## side-by-side measurements on this machine, as ratios
-	@for file in masking packing prepare objective gpu; do DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(BIN)/python perf/$$file.py || exit 1; echo; done
+	@for file in masking packing prepare stage objective gpu; do DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(BIN)/python perf/$$file.py || exit 1; echo; done
 
 test: $(READY) kube-tools ## unit tests, the chart, and the whole chain on tiny data (minutes)
 	@$(BIN)/pytest -m "not slow and (chain or not engine)"
@@ -39,6 +39,9 @@ test-engines: $(READY) kube-tools ## the engines alone, kills, poison rows, a co
 
 test-all: $(READY) kube-tools ## both of the above and what takes longer
 	@$(BIN)/pytest
+
+chaos: $(READY) ## more than 20 kills at random moments; the tables must be the undisturbed run's (15 minutes)
+	@$(BIN)/python -m tests.stages.chaos --kills 24
 
 test-chart: $(READY) kube-tools ## the Helm chart alone: lint, schemas, policies, refused values
 	@$(BIN)/pytest tests/k8s/render

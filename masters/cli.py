@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masters import cli_cluster
+from masters import cli_cluster, cli_judging, cli_plan, cli_tiny
 
 if TYPE_CHECKING:
     from masters.config.models import TeacherConfig
@@ -25,8 +25,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-tiny_app = typer.Typer(help="Tiny models of a real architecture, for a run on one CPU machine.", no_args_is_help=True)
-app.add_typer(tiny_app, name="tiny")
+app.add_typer(cli_tiny.app, name="tiny")
 data_app = typer.Typer(help="Your data, before a run.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
@@ -77,6 +76,7 @@ def check(
     from masters.config.load import load_recipe, recipe_schema
     from masters.config.placement import check_placement
     from masters.config.train import check_trackers
+    from masters.judging.estimate import judge_cost
 
     if schema:
         import json
@@ -97,7 +97,8 @@ def check(
         if not values:
             raise
         typer.echo(f"{recipe}: may be different on the cluster: {error}")
-    for line in (*_look_at_sources(config, elsewhere=bool(values)), *_look_at_disks(config, str(recipe), bool(values))):
+    disks = _look_at_disks(config, str(recipe), bool(values))
+    for line in (*_look_at_sources(config, elsewhere=bool(values)), *disks, *judge_cost(config)):
         typer.echo(f"{recipe}: {line}")
     levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
     typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
@@ -184,6 +185,8 @@ def _stage_command(name: str) -> Callable[..., None]:
 
 for _name, _help in _STAGES.items():
     app.command(_name, help=_help, rich_help_panel=_ONE_STAGE)(_stage_command(_name))
+cli_plan.register(app)
+cli_judging.register(app)
 cli_cluster.register(app)
 
 
@@ -231,32 +234,6 @@ def data_show(
         except OSError as error:
             raise ValueError(f"--page {page}: cannot be written: {error.strerror}. Name another file.") from error
         typer.echo(f"page     {page}")
-
-
-@tiny_app.command("train")
-def tiny_train(
-    size: Annotated[str, typer.Argument(help="teacher or student.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
-    seed: Annotated[int, typer.Option(help="Of weights and data.")] = 0,
-    steps: Annotated[int, typer.Option(min=0, help="Steps; 0 for as many as the size needs.")] = 0,
-) -> None:
-    """Train a tiny Qwen2.5-VL on charts drawn for it, and measure it on images that it never saw."""
-    import json
-
-    from masters.models.tiny_training import STEPS, TinyRecipe, train_folder
-    from masters.reporting.progress import Screen
-
-    if size not in STEPS:
-        raise ValueError(f"{size}: no such size. Sizes: {', '.join(STEPS)}.")
-    recipe, began = TinyRecipe(steps or STEPS[size], seed), time.monotonic()
-    screen = Screen()
-    with screen.track("tiny", recipe.steps, "steps") as tracker:
-        measured = train_folder(size, folder, recipe, lambda _, loss: tracker.advance(1, f"loss {loss:.3f}"))
-    command = f"masters tiny train {size} {folder} --seed {seed} --steps {recipe.steps}"
-    (folder / "training.json").write_text(json.dumps({"command": command, **measured}, indent=1) + "\n")
-    accuracy = f"{100 * measured['accuracy']:.1f} % of {measured['questions']} test questions"
-    words = f"{folder}: {measured['parameters']:,} weights, {accuracy}"
-    screen.line("tiny", words, time.monotonic() - began)
 
 
 def run_recipe(
@@ -310,12 +287,12 @@ def _command_line(recipe: str | Path, overrides: Sequence[str], stages: Sequence
 
 
 def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
-    from masters.data.samples import read_split
+    from masters.data.samples import read_samples
     from masters.data.students import read_chosen
     from masters.reporting.ladder import ladder_table, read_ladder
 
     screen.table(ladder_table(read_ladder(run)))
-    sample = read_split(run, "train", ["sample_id"])["sample_id"][0].as_py()
+    sample = read_samples(run, "train", 0, 1)[0]["sample_id"]
     if chosen := read_chosen(run):
         screen.text(f"student  {run.address(chosen['folder'])}")
     screen.text(f"report   {run.uri}/report.html")

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from masters.config.run import RunConfig
+from masters.config.score import ModelJudge
 from masters.config.train import check_trackers
 from masters.data.storage import Storage
 from masters.models.folder import pinned
@@ -56,12 +57,20 @@ def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) 
 
 
 def _pinned(config: RunConfig) -> RunConfig:
-    """With every model of the hub at the commit that it has now; a push during a run changes nothing."""
+    """With every model of the hub at the commit that it has now; a push during a run changes nothing.
+
+    This is the one place that asks the hub for a commit. The mirror's path holds on other machines, too.
+    """
     models = [config.student, *config.curriculum]
     student, *curriculum = (
         model.model_copy(update={"path": pinned(model.path, config.hub_token_env)}) for model in models
     )
-    return config.model_copy(update={"student": student, "curriculum": tuple(curriculum)})
+    mirror = config.hub_mirror and Storage(config.hub_mirror).uri
+    found = {"student": student, "curriculum": tuple(curriculum), "hub_mirror": mirror}
+    if isinstance(config.score.judge, ModelJudge):
+        judge = config.score.judge.model_copy(update={"path": pinned(config.score.judge.path, config.hub_token_env)})
+        found["score"] = config.score.model_copy(update={"judge": judge})
+    return config.model_copy(update=found)
 
 
 def _versions() -> dict[str, str]:

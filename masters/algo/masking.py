@@ -16,8 +16,12 @@ from torch import Tensor
 _INTEGER = {torch.bfloat16: torch.int16, torch.float16: torch.int16, torch.float32: torch.int32}
 _MAGNITUDE_BITS = {torch.bfloat16: 0x7FFF, torch.float16: 0x7FFF, torch.float32: 0x7FFF_FFFF}
 _INFINITY = {torch.bfloat16: 0x7F80, torch.float16: 0x7C00, torch.float32: 0x7F80_0000}
-_CHUNK = 1 << 22
-_BINS = 1 << 15
+_CHUNK = {"cpu": 1 << 19}  # elements: temporaries stay in a CPU's caches
+_CHUNK_ELSEWHERE = 1 << 26  # a GPU waits once a chunk
+_COARSE = {(torch.float32, "cpu"): 16, (torch.bfloat16, "cpu"): 0, (torch.float16, "cpu"): 0}
+"""Lowest bits that the first histogram leaves out."""
+_COARSE_ELSEWHERE = {torch.float32: 19, torch.bfloat16: 3, torch.float16: 3}  # 4,096 bins fit a GPU's shared memory
+_BLOCK = 8  # elements that are looked at together
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,8 @@ def thresholds(weight: Tensor, ratios: Sequence[Decimal], slices: int = 1) -> Th
     )
 
 
-def mask_(flat: Tensor, patterns: Sequence[int], *, dtype: torch.dtype, slice_numel: int, start: int = 0) -> int:
-    """Zero in place the weights below their threshold (Eq. 2), in a flat piece of a tensor. Returns how many they were.
+def mask_(flat: Tensor, patterns: Sequence[int], *, dtype: torch.dtype, slice_numel: int, start: int = 0) -> Tensor:
+    """Zero in place the weights below their threshold (Eq. 2), in a flat piece of a tensor, where it lies.
 
     Args:
         flat: [n] contiguous piece of the flattened tensor: all of it, or the shard that one rank holds, which may be
@@ -66,6 +70,9 @@ def mask_(flat: Tensor, patterns: Sequence[int], *, dtype: torch.dtype, slice_nu
         slice_numel: weights per slice.
         start: index of flat[0] in the flattened tensor.
 
+    Returns:
+        How many weights were below: int64, no dimensions, on the same device, so that nobody has to wait for a GPU.
+
     Raises:
         ValueError: if `flat` is narrower than the checkpoint, so that masks would not be exact.
     """
@@ -73,12 +80,15 @@ def mask_(flat: Tensor, patterns: Sequence[int], *, dtype: torch.dtype, slice_nu
         raise ValueError(
             f"weights in {flat.dtype} cannot be masked by thresholds of a {dtype} checkpoint: use {dtype} or fp32"
         )
-    bits, masked = flat.view(_INTEGER[flat.dtype]), 0
+    masked = torch.zeros((), dtype=torch.int64, device=flat.device)
     for piece, index in _pieces(flat.numel(), slice_numel, start):
-        part = bits[piece]
-        below = (part & _MAGNITUDE_BITS[flat.dtype]) < _convert(patterns[index], dtype, flat.dtype)
-        part.masked_fill_(below, 0)
-        masked += int(below.sum())
+        pattern = _convert(patterns[index], dtype, flat.dtype)
+        if pattern == 0:  # nothing is below 0, not even -0
+            continue
+        part = flat[piece]
+        # It zeroes |w| <= its number: that of the pattern before. NaN stays. Zeros are those below, then, and no others.
+        torch.hardshrink(part, pattern_value(pattern - 1, flat.dtype), out=part)
+        masked += part.numel() - torch.count_nonzero(part.view(_INTEGER[flat.dtype]))
     return masked
 
 
@@ -98,38 +108,63 @@ def _slice_thresholds(weight: Tensor, ratios: Sequence[Decimal]) -> list[tuple[i
     if n == 0:
         return [(0, 0)] * len(ratios)
     ranks = [int(Fraction(ratio) * n) for ratio in ratios]
-    patterns = weight.detach().reshape(-1).view(_INTEGER[weight.dtype])
-    find = _ranks_32 if weight.dtype == torch.float32 else _ranks_16
-    found = find(patterns, [*ranks, n - 1])
-    largest = found[-1][0]
-    if largest >= _INFINITY[weight.dtype]:
+    found = _at_ranks(weight.detach().reshape(-1), [min(rank, n - 1) for rank in ranks])
+    return [(found[i][0] + 1, n) if rank == n else found[i] for i, rank in enumerate(ranks)]
+
+
+def _at_ranks(weight: Tensor, ranks: Sequence[int]) -> list[tuple[int, int]]:
+    """(pattern, number below it) at each rank: a histogram of the patterns' upper bits, then one of the lower bits of the
+    weights in each bin that holds a wanted rank. Raises ValueError for NaN and infinity."""
+    patterns, bits, device = weight.view(_INTEGER[weight.dtype]), _MAGNITUDE_BITS[weight.dtype], weight.device.type
+    shift = _COARSE.get((weight.dtype, device), _COARSE_ELSEWHERE[weight.dtype])
+    bins = (bits >> shift) + 1
+    chunks = patterns.split(_CHUNK.get(device, _CHUNK_ELSEWHERE))
+    counted = torch.zeros(bins, dtype=torch.int64, device=weight.device)
+    buffers = [
+        torch.empty_like(chunks[0]),
+        *torch.empty((3, chunks[0].numel()), dtype=torch.int16, device=weight.device),
+    ]
+    for chunk in chunks:
+        counted += torch.bincount(_upper(chunk, bits, shift, buffers), minlength=bins)
+    counts = counted.cpu()
+    if int(counts.nonzero()[-1]) << shift >= _INFINITY[weight.dtype]:
         raise ValueError("holds NaN or infinity")
-    return [(largest + 1, n) if rank == n else found[i] for i, rank in enumerate(ranks)]
-
-
-def _ranks_16(patterns: Tensor, ranks: Sequence[int]) -> list[tuple[int, int]]:
-    counts = torch.zeros(_BINS, dtype=torch.int64)
-    for chunk in patterns.split(_CHUNK):
-        counts += torch.bincount(chunk & 0x7FFF, minlength=_BINS).cpu()
-    return _select(counts, ranks)
-
-
-def _ranks_32(patterns: Tensor, ranks: Sequence[int]) -> list[tuple[int, int]]:
-    """Two levels: a histogram of the upper 15 bits, then one of the lower 16 bits in each bin that holds a wanted rank."""
-    upper = torch.zeros(_BINS, dtype=torch.int64)
-    for chunk in patterns.split(_CHUNK):
-        upper += torch.bincount((chunk >> 16) & 0x7FFF, minlength=_BINS).cpu()
-    coarse = _select(upper, ranks)
-    lower = {bin_: torch.zeros(1 << 16, dtype=torch.int64) for bin_, _ in coarse}
-    for chunk in patterns.split(_CHUNK):
-        bins = (chunk >> 16) & 0x7FFF
-        for bin_, counts in lower.items():
-            counts += torch.bincount(chunk[bins == bin_] & 0xFFFF, minlength=1 << 16).cpu()
+    coarse = _select(counts, ranks)
+    if shift == 0:
+        return coarse
+    wanted = sorted({bin_ for bin_, _ in coarse})
+    near = torch.cat([_near(chunk, _upper(chunk, bits, shift, buffers), wanted, buffers) for chunk in chunks]) & bits
+    lower = {
+        bin_: torch.bincount(near[near >> shift == bin_] & ((1 << shift) - 1), minlength=1 << shift).cpu()
+        for bin_ in wanted
+    }
     result = []
     for rank, (bin_, before) in zip(ranks, coarse, strict=True):
         fine, below = _select(lower[bin_], [rank - before])[0]
-        result.append(((bin_ << 16) | fine, before + below))
+        result.append(((bin_ << shift) | fine, before + below))
     return result
+
+
+def _upper(patterns: Tensor, bits: int, shift: int, buffers: Sequence[Tensor]) -> Tensor:
+    """The upper bits of magnitudes, 15 at most, in buffers: fresh memory costs a CPU more than what is done in it."""
+    wide, upper = (buffer[: len(patterns)] for buffer in buffers[:2])
+    torch.bitwise_and(patterns, bits, out=wide)
+    if shift:
+        wide.bitwise_right_shift_(shift)
+    return wide if wide.dtype == torch.int16 else upper.copy_(wide)
+
+
+def _near(patterns: Tensor, upper: Tensor, wanted: Sequence[int], buffers: Sequence[Tensor]) -> Tensor:
+    """The patterns whose upper bits are wanted, and a few at the end that may not be; most blocks hold none of them."""
+    hit, one = (buffer[: len(patterns)] for buffer in buffers[2:])
+    hit.zero_()
+    for bin_ in wanted:
+        hit |= torch.eq(upper, bin_, out=one)  # as integers: a CPU compares them several times as fast as to bool
+    whole = len(hit) - len(hit) % _BLOCK
+    hit = hit[:whole].to(torch.int8)
+    blocks = hit.view(torch.int64).nonzero()[:, 0]
+    some, hits = (each.view(-1, _BLOCK).index_select(0, blocks) for each in (patterns[:whole], hit))
+    return torch.cat([some[hits.bool()], patterns[whole:]])
 
 
 def _select(counts: Tensor, ranks: Sequence[int]) -> list[tuple[int, int]]:

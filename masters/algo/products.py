@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-_BLOCK, _BLOCK_CPU = 1 << 14, 1 << 10
+_BLOCK, _BLOCK_CPU = 1 << 16, 1 << 10
 """Rows of the head that are widened, or columns of a gradient that are narrowed, at once: on CPUs what stays in the cache."""
 
 

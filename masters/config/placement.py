@@ -14,7 +14,7 @@ from typing import Any
 from masters.config.problems import Problem, RecipeError
 from masters.config.resources import GangResources, PoolResources, TaskResources
 from masters.config.run import RunConfig
-from masters.config.score import TeacherJudge
+from masters.config.score import ModelJudge, TeacherJudge
 from masters.config.yaml_files import read_yaml
 
 CHART = Path(__file__).parents[2] / "k8s" / "chart"
@@ -39,7 +39,7 @@ class Group:
         """Whether its nodes carry the labels; a value may be one, or Ray's `!other`, `in(a, b)`, `!in(a, b)`."""
         return all(_label_fits(self.labels.get(key), wanted) for key, wanted in labels.items())
 
-    def per_pod(self, cpus: float, memory_gib: float, gpus: int) -> int:
+    def per_pod(self, cpus: float, memory_gib: float, gpus: float) -> int:
         """How many actors of this size a pod holds."""
         sizes = ((self.cpus, cpus), (self.memory_gib, memory_gib), (self.gpus, gpus))
         return int(min(has / wants for has, wants in sizes if wants))
@@ -47,11 +47,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Demand:
-    """Actors of one size that a stage wants; `gpus_path` is the recipe's field that gives their GPUs."""
+    """Actors of one size that a stage wants, or the student in generate; `gpus_path` is the field that gives their GPUs."""
 
     stage: str
     resources: TaskResources
-    gpus: int
+    gpus: float
     gpus_path: str
     counts: Mapping[str, int]
 
@@ -107,10 +107,16 @@ def _demands(config: RunConfig) -> Iterator[Demand]:
     yield Demand("train", gang, gang.gpus, "resources.train.gpus", {"resources.train.workers": gang.workers})
     student = {"student.gpus_per_engine": config.student.gpus_per_engine}
     teachers = {f"curriculum[{i}].gpus_per_engine": t.gpus_per_engine for i, t in enumerate(config.curriculum)}
-    judged_by_model = isinstance(config.score.judge, TeacherJudge)
-    engines: tuple[tuple[str, PoolResources, dict[str, int]], ...] = (
-        ("generate", resources.generate, teachers | student),
-        ("score", resources.score, teachers if judged_by_model else {"": 0}),
+    judge = config.score.judge
+    judges: Mapping[str, float] = {"": 0}
+    if isinstance(judge, TeacherJudge):
+        judges = teachers
+    elif isinstance(judge, ModelJudge):
+        judges = {"score.judge.gpus_per_engine": judge.gpus_per_engine}
+    engines: tuple[tuple[str, PoolResources, Mapping[str, float]], ...] = (
+        ("generate", resources.generate, teachers if resources.student else teachers | student),
+        ("student", resources.student_pool, student if resources.student else {}),
+        ("score", resources.score, judges),
         ("evaluate", resources.evaluate, (teachers if config.evaluate.teachers else {}) | student),
     )
     for stage, pool, models in engines:
@@ -137,7 +143,7 @@ def _demand_problems(demand: Demand, groups: Sequence[Group]) -> Iterator[Proble
     for path, count in demand.counts.items():
         if count > room:
             each = ", ".join(f"{g.name}: {g.max_pods} pods x {g.per_pod(*size)}" for g in fitting)
-            held = f"{'workers' if isinstance(task, GangResources) else 'actors'} of {demand.gpus} GPUs"
+            held = f"{'workers' if isinstance(task, GangResources) else 'actors'} of {demand.gpus:g} GPUs"
             rule = f"stage {stage}: {_named(fitting)} holds at most {room} {held} ({each})"
             yield Problem(path, count, rule, f"Use {room}, or raise maxReplicas of the group.")
             return

@@ -9,15 +9,15 @@ from masters.config.problems import Problem
 
 
 def storage_problems(data: dict[str, Any]) -> Iterator[Problem]:
-    """Results must outlive the job: a relative folder ends with its pod, and no worker sees it."""
-    storage = str(data.get("storage", "runs"))
-    if "://" not in storage and not os.path.isabs(storage):
-        yield Problem(
-            "storage",
-            storage,
-            "is relative: on a cluster it would be a folder of one pod, and end with it",
-            "Use s3://, gs://, or the absolute path of a volume that all pods mount.",
-        )
+    """Results and mirrored models must outlive the job: a relative folder ends with its pod, and no worker sees it."""
+    for field, folder in (("storage", str(data.get("storage", "runs"))), ("hub_mirror", data.get("hub_mirror"))):
+        if folder is not None and "://" not in str(folder) and not os.path.isabs(str(folder)):
+            yield Problem(
+                field,
+                folder,
+                "is relative: on a cluster it would be a folder of one pod, and end with it",
+                "Use s3://, gs://, or the absolute path of a volume that all pods mount.",
+            )
 
 
 def local_paths(data: Any, where: str = "") -> Iterator[str]:

@@ -3,6 +3,8 @@
 The same names stand in the Helm chart's worker groups; `labels` are Ray's node labels.
 """
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from masters.config.base import Section, ours
@@ -47,6 +49,20 @@ class EngineResources(Section):
     max_num_seqs: int = ours(256, "Sequences that an engine decodes at once.", ge=1)
     gpu_memory_utilization: float = ours(0.9, "Share of the GPU's memory that an engine takes.", gt=0, le=1)
     kv_cache_gib: float = ours(4, "KV cache of an engine on CPU.", gt=0)
+    max_num_batched_tokens: int | None = ours(
+        None,
+        "Tokens that an engine computes in one step; left out: vLLM's own number. Lower ones take less memory.",
+        ge=1,
+    )
+    mm_encoder_tp_mode: Literal["weights", "data"] = ours(
+        "weights",
+        "How GPUs of an engine share the vision tower: its weights, or whole images (data), each with all weights.",
+    )
+    overlap: bool = ours(
+        False,
+        "Start a shard before the last answers of the one before: engines stay full. Questions, seeds and settings stay the "
+        "same, answers may differ in a few tokens from run to run.",
+    )
     compile: bool = ours(True, "torch.compile and CUDA graphs; tiny models on CPU start faster without.")
 
 
@@ -55,8 +71,18 @@ class ResourcesConfig(Section):
 
     prepare: TaskResources = Field(default_factory=TaskResources, description="Tasks that read and check rows.")
     mask: TaskResources = Field(default_factory=TaskResources, description="Tasks, one per safetensors shard.")
-    generate: PoolResources = Field(default_factory=PoolResources, description="Engines that answer.")
+    generate: PoolResources = Field(default_factory=PoolResources, description="Engines of the teachers, which answer.")
+    student: PoolResources | None = Field(
+        None, description="Engines of the student, which answer beside the teachers'; left out: as many as in generate."
+    )
     score: PoolResources = Field(default_factory=PoolResources, description="Judges.")
     train: GangResources = Field(default_factory=GangResources, description="The gang.")
-    evaluate: PoolResources = Field(default_factory=PoolResources, description="Engines that are examined.")
+    evaluate: PoolResources = Field(
+        default_factory=PoolResources, description="Engines that are examined, on GPUs so many of each model."
+    )
     engine: EngineResources = Field(default_factory=EngineResources, description="Every vLLM engine.")
+
+    @property
+    def student_pool(self) -> PoolResources:
+        """Of the student's engines in generate."""
+        return self.student or self.generate

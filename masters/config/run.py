@@ -14,7 +14,7 @@ from masters.config.models import ModelConfig, TeacherConfig
 from masters.config.prepare import ChartsSource, CustomSource, PrepareConfig, RecordSource, Source
 from masters.config.problems import Problem
 from masters.config.resources import ResourcesConfig
-from masters.config.score import ScoreConfig, TeacherJudge
+from masters.config.score import EndpointJudge, PromptedJudge, ScoreConfig
 from masters.config.secrets import secret_options
 from masters.config.train import TrainConfig
 
@@ -32,6 +32,14 @@ class RunConfig(Section):
     seed: int = ours(0, "Of everything random; each item derives its own from it.", ge=0, lt=2**31)
     hub_token_env: EnvironmentVariable = Field(
         "HF_TOKEN", description="Environment variable with the Hugging Face token, where a model needs one."
+    )
+    hub_mirror: Folder | None = Field(
+        None,
+        description="Folder, s3:// or gs:// address for copies of the hub's models: one node fills it, others read it.",
+    )
+    from_run: Folder | None = Field(
+        None,
+        description="Another run whose finished stages are borrowed where they are the same: its name, path or address.",
     )
     student: ModelConfig = Field(description="The model that learns.")
     curriculum: tuple[TeacherConfig, ...] = Field(min_length=1, description="The teachers, in the order they teach.")
@@ -63,6 +71,7 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
             "Set generate.mix.teacher and generate.mix.student to 4.",
         )
     yield from _length_problems(config)
+    yield from _endpoint_problems(config)
     yield from _keep_problems(config)
     gang, train = config.resources.train, config.train
     share = gang.workers * train.groups_per_micro_batch
@@ -88,12 +97,21 @@ def _length_problems(config: RunConfig) -> Iterator[Problem]:
         "generate.max_tokens": config.generate.max_tokens,
         "evaluate.max_tokens": config.evaluate.max_tokens,
     }
-    if isinstance(config.score.judge, TeacherJudge):
+    if isinstance(config.score.judge, PromptedJudge) and not isinstance(config.score.judge, EndpointJudge):
         longest["score.judge.max_tokens"] = config.score.judge.max_tokens
     for path, tokens in longest.items():
         if tokens >= config.engine.max_model_len:
             rule = f"leaves no room for the prompt in engine.max_model_len {config.engine.max_model_len}"
             yield Problem(path, tokens, rule, "Raise engine.max_model_len.")
+
+
+def _endpoint_problems(config: RunConfig) -> Iterator[Problem]:
+    judge, actors = config.score.judge, config.resources.score.max_actors
+    if isinstance(judge, EndpointJudge) and judge.max_concurrency < actors:
+        rule = f"is less than one request for each of resources.score.max_actors {actors}"
+        yield Problem(
+            "score.judge.max_concurrency", judge.max_concurrency, rule, "Lower max_actors to 1: it waits, mostly."
+        )
 
 
 def _keep_problems(config: RunConfig) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ the statistics of the row groups tell which one holds an image: about 1 MiB is r
 """
 
 import functools
+import threading
 from collections.abc import Collection, Iterable
 
 import pyarrow as pa
@@ -47,11 +48,12 @@ class ImageShards:
 
 
 def read_image(run: Storage, image_id: str) -> bytes:
-    """An image as it was given. Raises KeyError where the shard does not hold it, and FileNotFoundError without the shard."""
+    """An image as it was given; threads may ask. Raises KeyError where the shard does not hold it, and FileNotFoundError
+    without the shard."""
     shard, _, name = image_id.rpartition("/")
-    file = _opened(run.uri, shard)
-    group = _group_of(file.metadata, name)
-    table = file.read_row_group(group)
+    file, reading = _opened(run.uri, shard)
+    with reading:
+        table = file.read_row_group(_group_of(file.metadata, name))
     place = pc.index(table["name"], name).as_py()
     if place < 0:
         raise KeyError(f"{image_id}: no such image in {run.address(_file(shard))}")
@@ -75,8 +77,9 @@ def keep_only(run: Storage, shard: str, digests: Collection[str]) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(uri: str, shard: str) -> pq.ParquetFile:
-    return Storage(uri).open_parquet(_file(shard))
+def _opened(uri: str, shard: str) -> tuple[pq.ParquetFile, threading.Lock]:
+    """A file, and who may read it: two threads that do end the process."""
+    return Storage(uri).open_parquet(_file(shard)), threading.Lock()
 
 
 def _group_of(metadata: pq.FileMetaData, name: str) -> int:

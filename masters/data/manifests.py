@@ -27,6 +27,7 @@ class Manifest:
         counts: rows and other numbers that people ask for.
         seconds: wall time, summed over the attempts that it took.
         finished: time of the last change, ISO 8601.
+        borrowed: address of the run that the outputs were borrowed from; empty where this run made them.
     """
 
     stage: str
@@ -36,6 +37,7 @@ class Manifest:
     counts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     finished: str = ""
+    borrowed: str = ""
 
 
 def digest_of(parts: Mapping[str, Any]) -> str:

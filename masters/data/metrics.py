@@ -1,8 +1,10 @@
 """The log of a training run: metrics of every step, and what each response earned."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from masters.data.storage import Storage
 
@@ -16,7 +18,32 @@ _GROUPS = ("gradient_norm", "log_probability", "divergence", "loss", "time", "n"
 
 def read_metrics(run: Storage) -> list[dict[str, Any]]:
     """One row per step."""
-    return [json.loads(line) for line in run.read(METRICS).decode().splitlines()]
+    return list(each_step(run))
+
+
+def each_step(run: Storage) -> Iterator[dict[str, Any]]:
+    """The same row by row, for those who keep little of each."""
+    for line in run.read(METRICS).splitlines():
+        yield json.loads(line)
+
+
+def reward_files(run: Storage, positions: Iterable[int], total: int) -> list[str]:
+    """The tables with what the responses to some train samples earned, by their names; `total` is the number of train samples.
+
+    Every teacher's pass takes the samples in position order, so the sizes of the steps tell who met them when.
+    """
+    names = run.names(REWARDS_FOLDER, ".parquet")
+    if not names or not total:
+        return []
+    ends = [
+        int(name.rpartition("/")[2].partition("-")[0]) for name in names
+    ]  # steps that were done when they were written
+    last = sorted(set(ends))
+    behind = np.cumsum([row["groups"] for row in each_step(run)])
+    passes = range(0, int(behind[-1]), total)
+    steps = np.searchsorted(behind, [start + position for start in passes for position in positions], "right")
+    wanted = {last[place] for place in np.searchsorted(last, steps, "right") if place < len(last)}
+    return [name for name, end in zip(names, ends, strict=True) if end in wanted]
 
 
 def computed(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -4,12 +4,19 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
+
+_CHUNK = 1 << 23  # bytes of a file that is copied through this machine
+_READERS = 16  # files at once: an object store answers each after tens of milliseconds
+
+Found = TypeVar("Found")
 
 
 class Storage:
@@ -59,10 +66,14 @@ class Storage:
 
     def names(self, folder: str = "", suffix: str = "") -> list[str]:
         """Sorted names of the files below a folder, relative to this storage; unfinished files are not listed."""
+        return sorted(name for name in self.sizes(folder) if name.endswith(suffix))
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Bytes of each file below a folder, by its name relative to this storage; unfinished files are not listed."""
         selector = pafs.FileSelector(self._path(folder), recursive=True, allow_not_found=True)
         files = (info for info in self._filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
-        found = (info.path[len(self._root) :].lstrip("/") for info in files if not info.base_name.startswith("."))
-        return sorted(name for name in found if name.endswith(suffix))
+        shown = (info for info in files if not info.base_name.startswith("."))
+        return {info.path[len(self._root) :].lstrip("/"): info.size for info in shown}
 
     def read(self, name: str) -> bytes:
         """The file's content. Raises FileNotFoundError."""
@@ -71,19 +82,8 @@ class Storage:
 
     def write(self, name: str, content: bytes | pa.Buffer) -> None:
         """Write a file whole: a temporary file that is renamed, or one PUT to an object store."""
-        path = self._path(name)
-        if not self._is_local:
-            self._put(path, content)
-            return
-        folder, _, base = path.rpartition("/")
-        os.makedirs(folder, exist_ok=True)
-        temporary = f"{folder}/.{base}.{uuid.uuid4().hex}"
-        try:
-            self._put(temporary, content)
-            os.replace(temporary, path)
-        finally:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
+        with self._whole(self._path(name)) as place, self._filesystem.open_output_stream(place) as stream:
+            stream.write(content)
 
     def read_json(self, name: str) -> Any:
         """A JSON file's value."""
@@ -104,24 +104,55 @@ class Storage:
         """A Parquet file of which a part is read: its footer now, row groups when they are asked for."""
         return pq.ParquetFile(self._filesystem.open_input_file(self._path(name)))
 
+    def footer(self, name: str) -> pq.FileMetaData:
+        """A Parquet file's footer: rows, statistics and the table's metadata. No row is read."""
+        return pq.read_metadata(self._path(name), filesystem=self._filesystem)
+
+    def each(self, function: Callable[[str], Found], names: Iterable[str]) -> Iterator[Found]:
+        """function(name) for every name, in order, several at a time."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from pool.map(function, names)
+
     def read_tables(self, names: Iterable[str], schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
         """Tables of several Parquet files, one below the other; with no file an empty table of the schema."""
         wanted = schema if columns is None else pa.schema([schema.field(c) for c in columns])
         return pa.concat_tables([wanted.empty_table(), *(self.read_table(name, columns) for name in names)])
 
-    def find(self, folder: str, schema: pa.Schema, column: str, values: list[str]) -> pa.Table:
-        """Rows of all Parquet files below a folder whose column has one of the values."""
+    def find(self, names: Iterable[str], schema: pa.Schema, column: str, values: list[str]) -> pa.Table:
+        """Rows of Parquet files whose column has one of the values."""
         import pyarrow.dataset as pads  # brings pandas, which takes longer than everything else that a re-run imports
 
-        files = [self._path(name) for name in self.names(folder, ".parquet")]
+        files = [self._path(name) for name in names]
         dataset = pads.dataset(files, schema=schema, filesystem=self._filesystem, format="parquet")
-        return dataset.to_table(filter=pads.field(column).isin(values))
+        return dataset.to_table(filter=pads.field(column).isin(pa.array(values, schema.field(column).type)))
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         """Write a table as Parquet: equal tables give equal bytes."""
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
         self.write(name, sink.getvalue().to_pybytes())
+
+    def add_table(self, name: str, table: pa.Table) -> bool:
+        """Write a table where there is none; whether it was written.
+
+        On a local disk the first of several writers wins. An object store has no such promise: of two that write in the same
+        moment the last one does, so whoever adds tables writes equal ones, or looks for them first.
+        """
+        if self.exists(name):
+            return False
+        if not self._is_local:
+            self.write_table(name, table)
+            return True
+        own = f"{name}.{uuid.uuid4().hex}"
+        own = f"{own.rpartition('/')[0]}/.{own.rpartition('/')[2]}"
+        self.write_table(own, table)
+        try:
+            os.link(self._path(own), self._path(name))
+        except FileExistsError:
+            return False
+        finally:
+            self.delete(own)
+        return True
 
     def delete(self, name: str) -> None:
         """Delete a file or a folder with all that is in it; nothing happens where there is none."""
@@ -150,6 +181,35 @@ class Storage:
         os.makedirs(folder, exist_ok=True)
         pafs.copy_files(self._path(name), os.fspath(folder), source_filesystem=self._filesystem)
 
+    def take(self, name: str, source: "Storage", theirs: str) -> None:
+        """A file of another storage as this one's: a hard link on one disk, the store's own copy in one object store.
+
+        Elsewhere it is copied through this machine. It appears whole. Raises FileNotFoundError.
+        """
+        path, origin = self._path(name), source._path(theirs)
+        if self._is_local and source._is_local:
+            self._link(path, os.path.realpath(origin))
+            return
+        if self._filesystem.equals(source._filesystem):
+            try:
+                self._filesystem.copy_file(origin, path)
+                return
+            except FileNotFoundError:
+                raise
+            except OSError:  # S3 copies no object above 5 GiB by itself
+                pass
+        try:
+            with (
+                source._filesystem.open_input_stream(origin) as stream,
+                self._whole(path) as place,
+                self._filesystem.open_output_stream(place) as sink,
+            ):
+                shutil.copyfileobj(stream, sink, _CHUNK)
+        except BaseException:
+            if not self._is_local:
+                self.delete(name)  # closing the stream has made an object of the part that was written
+            raise
+
     def move(self, source: str, target: str) -> None:
         """Move a file, or every file below a folder; on object stores that is a copy and a delete. None is no error."""
         names = [source] if self.exists(source) else self.names(source)
@@ -167,6 +227,27 @@ class Storage:
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}" if name else self._root
 
-    def _put(self, path: str, content: bytes | pa.Buffer) -> None:
-        with self._filesystem.open_output_stream(path) as stream:
-            stream.write(content)
+    @contextmanager
+    def _whole(self, path: str) -> Iterator[str]:
+        """Where to write a file that takes its place when the block ends; in an object store a PUT does that by itself."""
+        if not self._is_local:
+            yield path
+            return
+        folder, _, base = path.rpartition("/")
+        os.makedirs(folder, exist_ok=True)
+        temporary = f"{folder}/.{base}.{uuid.uuid4().hex}"
+        try:
+            yield temporary
+            os.replace(temporary, path)
+        finally:
+            if os.path.lexists(temporary):  # also behind a rename of two links to one file, which does nothing
+                os.unlink(temporary)
+
+    def _link(self, path: str, origin: str) -> None:
+        with self._whole(path) as place:
+            try:
+                os.link(origin, place)
+            except FileNotFoundError:
+                raise
+            except OSError:  # another disk, or one without links
+                shutil.copyfile(origin, place)

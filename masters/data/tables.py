@@ -1,8 +1,13 @@
 """Schemas of the tables in a run directory. `SCHEMA_VERSION` enters every digest."""
 
+import json
+from collections.abc import Mapping
+
 import pyarrow as pa
+import pyarrow.compute as pc
 
 SCHEMA_VERSION = 2
+_COUNTS = b"masters.counts"
 
 SAMPLES = pa.schema(
     [
@@ -89,3 +94,34 @@ PREDICTIONS = pa.schema(
         ("correct", pa.bool_()),
     ]
 )
+
+
+def counted(table: pa.Table) -> pa.Table:
+    """The table with what it holds, counted, in its schema's metadata: Parquet keeps it in the footer, and summaries read no row.
+
+    Equal tables get equal metadata. A table that is made of this one must not keep it.
+    """
+    return table.replace_schema_metadata({_COUNTS: json.dumps(_count(table), sort_keys=True)})
+
+
+def counts_in(metadata: Mapping[bytes, bytes] | None, rows: int) -> dict[str, int] | None:
+    """What `counted` left in a schema's or a footer's metadata; None where it left nothing, or was about other rows.
+
+    rows; of responses tokens and truncated; of verdicts right, wrong and null, and `by <judge>` for each judge.
+    """
+    told = (metadata or {}).get(_COUNTS)
+    counts: dict[str, int] = json.loads(told) if told else {}
+    return counts if counts.get("rows") == rows else None
+
+
+def _count(table: pa.Table) -> dict[str, int]:
+    counts = {"rows": table.num_rows}
+    if {"token_ids", "finish_reason"} <= set(table.column_names):
+        counts["tokens"] = pc.sum(pc.list_value_length(table["token_ids"])).as_py() or 0
+        counts["truncated"] = pc.sum(pc.equal(table["finish_reason"], "length")).as_py() or 0
+    if {"verdict", "judge"} <= set(table.column_names):
+        counts["right"] = pc.sum(pc.equal(table["verdict"], 1)).as_py() or 0
+        counts["null"] = table["verdict"].null_count
+        counts["wrong"] = table.num_rows - counts["right"] - counts["null"]
+        counts |= {f"by {found['values']}": found["counts"] for found in pc.value_counts(table["judge"]).to_pylist()}
+    return counts

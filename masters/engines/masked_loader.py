@@ -9,11 +9,13 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from vllm.model_executor import model_loader
 from vllm.model_executor.model_loader.default_loader import DefaultModelLoader
+from vllm.platforms import current_platform
 
-from masters.models.thresholds import ThresholdsFile, mask_tensor
+from masters.models.thresholds import ThresholdsFile, mask_tensors
 
 LOAD_FORMAT = "masters"
 
@@ -33,9 +35,12 @@ class MaskedModelLoader(DefaultModelLoader):
     def get_all_weights(self, model_config: Any, model: nn.Module) -> Iterator[tuple[str, Tensor]]:
         """The checkpoint's tensors, masked. Raises ValueError where thresholds and checkpoint do not belong together."""
         unseen = set(self._thresholds.tensors)
-        for name, weight in super().get_all_weights(model_config, model):
+        # Where they will lie in any case: a GPU masks them some hundred times as fast as a CPU.
+        device = None if current_platform.is_cpu() else torch.device(current_platform.device_type)
+        named = super().get_all_weights(model_config, model)
+        for name, weight in mask_tensors(named, self._thresholds, self._ratio, device):
             unseen.discard(name)
-            yield name, mask_tensor(name, weight, self._thresholds, self._ratio)
+            yield name, weight
         if unseen:
             raise ValueError(f"{sorted(unseen)[0]}: has thresholds and is not in the checkpoint")
 

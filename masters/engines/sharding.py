@@ -3,6 +3,7 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from masters.models.checkpoint import load_model
+
+TIMEOUT = timedelta(hours=2)
+"""How long ranks wait for each other: one of them reads a large teacher from a slow volume while the others wait."""
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _LIVE = 1_000_000_000
@@ -42,7 +46,7 @@ def init_process_group(local_rank: int, gpu: bool) -> torch.device:
     # Collectives over shared memory would be compiled here at the first start. A worker killed meanwhile leaves torch's build
     # lock behind, and every later gang waits on it for ever; on CPU plain gloo is fast enough.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if gpu else "gloo", auto_mpi_discovery=False, verbose=False)
+    deepspeed.init_distributed("nccl" if gpu else "gloo", auto_mpi_discovery=False, timeout=TIMEOUT, verbose=False)
     # fp32 means fp32, whatever the environment or another library has chosen: TF32 keeps ten bits.
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
@@ -67,7 +71,9 @@ def node_groups(node: int) -> NodeGroups:
             "teacher in as many parts. Give every node as many workers, or set it to world."
         )
     peers = [list(ranks) for ranks in zip(*members.values(), strict=True)]
-    within, across = ([(ranks, dist.new_group(ranks)) for ranks in parts] for parts in (members.values(), peers))
+    within, across = (
+        [(ranks, dist.new_group(ranks, timeout=TIMEOUT)) for ranks in parts] for parts in (members.values(), peers)
+    )
     own, rank = [], dist.get_rank()
     for parts in (within, across):
         own += [(ranks[0], group) for ranks, group in parts if rank in ranks]

@@ -224,7 +224,7 @@ class Zero3Teacher(Zero3Frozen):
         self.ratio, self.sparsity = UNMASKED, 0.0
         self._shards = dict(_shards(self.vlm, thresholds, family_of(folder)))
         self._originals = {name: _kept(parameter.ds_tensor) for name, parameter in self._shards.items()}
-        own = [int((self._valid(name, kept) == 0).sum()) for name, kept in self._originals.items()]
+        own = [(self._valid(name, kept) == 0).sum() for name, kept in self._originals.items()]
         self._own_zeros = self._sums(own)
 
     def set_ratio(self, ratio: str) -> None:
@@ -234,7 +234,7 @@ class Zero3Teacher(Zero3Frozen):
             ValueError: where others are masked than were counted, or forwards would not see the mask.
         """
         self._thresholds.check_ratio(ratio)
-        counts = [0] * len(self._shards)
+        counts = [torch.zeros((), dtype=torch.int64)] * len(self._shards)
         for number, (name, parameter) in enumerate(self._shards.items()):
             shard = parameter.ds_tensor
             shard.data.copy_(self._originals[name])
@@ -274,9 +274,9 @@ class Zero3Teacher(Zero3Frozen):
         left = self._shards[name].ds_numel - self._rank * shard.numel()
         return shard[: max(0, min(shard.numel(), left))]
 
-    def _sums(self, counts: Sequence[int]) -> list[int]:
+    def _sums(self, counts: Sequence[Tensor]) -> list[int]:
         """Counts of each tensor over the ranks that share the model."""
-        total = torch.tensor(counts, dtype=torch.int64, device=self.engine.device)
+        total = torch.stack([count.to(self.engine.device) for count in counts])
         dist.all_reduce(total, group=self._within)
         return [int(count) for count in total.tolist()]
 

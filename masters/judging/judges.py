@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from masters.config.score import TeacherJudge as TeacherJudgeConfig
+from masters.config.score import PromptedJudge as PromptedJudgeConfig
 from masters.data.shards import response_seed
-from masters.engines.masked_vllm import MaskedEngine, Request, Sampling
 from masters.judging.choice import label_letter, lettered
 from masters.judging.matching import matches
-from masters.judging.parser import verdict
+from masters.judging.parser import answer_tag, verdict
 from masters.judging.prompts import evaluate_prompt, score_prompt
-from masters.models.chat import ChatProcessor
 
 _RETRY_TEMPERATURE = 0.7
 _SCORE_TOKENS = 16
@@ -28,10 +26,17 @@ class Item:
     response: str
     options: Sequence[str] | None = None
 
+    @property
+    def ground_truth(self) -> str:
+        """The label; of multiple choice, the option's letter and text."""
+        options = lettered(self.options) if self.answer_type == "choice" and self.options else {}
+        letter = label_letter(self.answers[0], options)
+        return f"{letter}. {options[letter]}" if letter else self.answers[0]
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """1 right, 0 wrong, None unknown; and the judge's words."""
+    """1 right, 0 wrong, None unknown; and the judge's words, or why there are none."""
 
     value: int | None
     explanation: str
@@ -66,49 +71,92 @@ class RuleJudge:
         ]
 
 
-class TeacherJudge:
-    """The unmasked teacher, asked twice (Appendix D): for an explained score, then for the integer alone.
+@dataclass(frozen=True)
+class Question:
+    """What a judging model is asked: a chat, and how its answer is sampled."""
 
-    A null verdict is asked for again with another seed, `attempts` times in all.
+    chat: list[dict[str, Any]]
+    seed: int
+    max_tokens: int
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A model's words; or why there are none, which asking again does not change."""
+
+    text: str
+    failure: str = ""
+
+
+class Model(Protocol):
+    """What answers a judge's questions: an engine in this process, or an endpoint."""
+
+    @property
+    def control_tokens(self) -> Sequence[str]:
+        """Tokens of its chats, which must not be whole in quoted text."""
+        ...
+
+    def ask(self, questions: Sequence[Question]) -> list[Reply]:
+        """A reply to each question, in order; all have the same `max_tokens` and `temperature`."""
+        ...
+
+
+class PromptedJudge:
+    """A model, asked twice (Appendix D): for an explained score, then for the integer alone.
+
+    A null verdict is asked for again with another seed, `attempts` times in all. With `second_prompt: unclear` the second
+    prompt is left out where the first one's score can be read.
     """
 
-    name = "teacher"
-
-    def __init__(self, engine: MaskedEngine, chat: ChatProcessor, config: TeacherJudgeConfig, longest: int, seed: int):
-        self._engine, self._chat, self._config, self._longest, self._seed = (
-            engine,
-            chat,
-            config,
-            longest,
-            seed,
-        )
-        self._control_tokens = tuple(chat.tokenizer.get_added_vocab())
+    def __init__(self, name: str, model: Model, config: PromptedJudgeConfig, seed: int):
+        self.name, self._model, self._config, self._seed = name, model, config, seed
 
     def judge(self, items: Sequence[Item]) -> list[Verdict]:
         """Equal responses to a question are judged once."""
         distinct = {(item.key, item.response): item for item in items}
         verdicts: dict[tuple[str, str], Verdict] = {}
+        open_ = list(distinct)
         for attempt in range(self._config.attempts):
-            open_ = [key for key in distinct if key not in verdicts or verdicts[key].value is None]
             if not open_:
                 break
-            verdicts.update(zip(open_, self._ask([distinct[key] for key in open_], attempt), strict=True))
+            asked = [distinct[key] for key in open_]
+            first, second = self._ask(asked, attempt)
+            verdicts.update(zip(open_, map(self._verdict, first, second), strict=True))
+            failed = {
+                key for key, *replies in zip(open_, first, second, strict=True) if any(r.failure for r in replies)
+            }
+            open_ = [key for key in open_ if verdicts[key].value is None and key not in failed]
         return [verdicts[item.key, item.response] for item in items]
 
-    def _ask(self, items: Sequence[Item], attempt: int) -> list[Verdict]:
-        first = self._complete(
-            [self._first(item) for item in items], items, attempt, "evaluate", self._config.max_tokens
-        )
+    def _ask(self, items: Sequence[Item], attempt: int) -> tuple[list[Reply], list[Reply]]:
+        """Replies to both prompts; an empty one where the second is not asked."""
+        chats = [self._first(item) for item in items]
+        first = self._complete(chats, items, attempt, "evaluate", self._config.max_tokens)
         summaries = [
-            score_prompt(text, self._code(item, "score"), self._control_tokens) if text.strip() else None
-            for text, item in zip(first, items, strict=True)
+            score_prompt(reply.text, self._code(item, "score"), self._model.control_tokens)
+            if self._asks(reply)
+            else None
+            for reply, item in zip(first, items, strict=True)
         ]
-        second = self._complete(summaries, items, attempt, "score", _SCORE_TOKENS)
-        return [Verdict(verdict(*texts), texts[0]) for texts in zip(first, second, strict=True)]
+        return first, self._complete(summaries, items, attempt, "score", _SCORE_TOKENS)
+
+    def _asks(self, first: Reply) -> bool:
+        return bool(first.text.strip()) and not self._is_clear(first)
+
+    def _is_clear(self, first: Reply) -> bool:
+        return self._config.second_prompt == "unclear" and answer_tag(first.text) is not None
+
+    def _verdict(self, first: Reply, second: Reply) -> Verdict:
+        failure = first.failure or second.failure
+        if failure:
+            return Verdict(None, f"no answer: {failure}")
+        value = answer_tag(first.text) if self._is_clear(first) else verdict(first.text, second.text)
+        return Verdict(value, first.text)
 
     def _first(self, item: Item) -> list[dict[str, Any]]:
         code = self._code(item, "evaluate")
-        return evaluate_prompt(item.question, _ground_truth(item), item.response, code, self._control_tokens)
+        return evaluate_prompt(item.question, item.ground_truth, item.response, code, self._model.control_tokens)
 
     def _code(self, item: Item, which: str) -> str:
         """Of the delimiters: one for all responses of a sample, so that their prompts begin alike and are cached."""
@@ -121,29 +169,18 @@ class TeacherJudge:
         attempt: int,
         which: str,
         max_tokens: int,
-    ) -> list[str]:
-        """The judge's completions; empty, which makes the verdict null, without a chat and where it leaves no room."""
-        prompts = [self._chat.prompt(chat) if chat else "" for chat in chats]
-        fitting = [i for i, prompt in enumerate(prompts) if prompt and self._fits(prompt, max_tokens)]
+    ) -> list[Reply]:
+        """The model's replies; an empty one without a chat."""
         temperature = self._config.temperature if attempt == 0 else _RETRY_TEMPERATURE
-        requests = [
-            Request(
-                prompts[i],
-                (),
-                response_seed(self._seed, f"{items[i].key}/{items[i].response}", f"{which}/{attempt}"),
+        questions = {
+            place: Question(
+                chat,
+                response_seed(self._seed, f"{item.key}/{item.response}", f"{which}/{attempt}"),
+                max_tokens,
+                temperature,
             )
-            for i in fitting
-        ]
-        answers = self._engine.generate(requests, Sampling(1, max_tokens, temperature)) if requests else []
-        texts = dict(zip(fitting, (answer[0].text for answer in answers), strict=True))
-        return [texts.get(i, "") for i in range(len(prompts))]
-
-    def _fits(self, prompt: str, max_tokens: int) -> bool:
-        return len(self._chat.tokenizer(prompt).input_ids) + max_tokens <= self._longest
-
-
-def _ground_truth(item: Item) -> str:
-    """The label; of multiple choice, the option's letter and text."""
-    options = lettered(item.options) if item.answer_type == "choice" and item.options else {}
-    letter = label_letter(item.answers[0], options)
-    return f"{letter}. {options[letter]}" if letter else item.answers[0]
+            for place, (chat, item) in enumerate(zip(chats, items, strict=True))
+            if chat
+        }
+        replies = dict(zip(questions, self._model.ask(list(questions.values())) if questions else (), strict=True))
+        return [replies.get(place, Reply("")) for place in range(len(chats))]

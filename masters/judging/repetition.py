@@ -3,13 +3,14 @@
 import re
 
 _MIN_REPEATS = 3
-_WORDS = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W぀-ヿ㐀-鿿가-힯]+")
+_WORDS = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W぀-ヿ㐀-鿿가-힯]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
 
 
 def is_repetitive(text: str, min_words: int) -> bool:
     """Whether one n-gram, repeated consecutively at least three times, covers half of the words or more.
 
-    Words, not tokens: the digits of 1111 are tokens of their own. In scripts without spaces each character is a word.
+    Words, not tokens: the digits of 1111 are tokens of their own. In scripts without spaces each character is a word,
+    and so is each emoji.
     Texts of fewer than `min_words` never are: `New York, New York, New York` is a list, and 1,000,000,000 a number.
     """
     words = [match.group().casefold() for match in _WORDS.finditer(text)]

@@ -6,7 +6,8 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from masters.families import FAMILIES, Family
@@ -16,42 +17,59 @@ _SETTINGS = (".json", ".jinja", ".txt", ".model")  # what processors, tokenizers
 _NO_SETTINGS = ("model.safetensors.index.json", "training.json")  # training.json: how long `masters tiny` took
 
 
-def resolve(path: str, token_env: str, *, weights: bool = True) -> Path:
-    """The local folder of a model: the path itself, or the hub's files in the local cache.
+def resolve(path: str, token_env: str, *, weights: bool = True, mirror: str | None = None) -> Path:
+    """The local folder of a model: the path itself, or the hub's files in this machine's cache.
+
+    A model at a commit, as `pinned` names it, that is in the cache is taken without a question to anyone; one that is not is
+    fetched once, while other processes that share the cache wait.
 
     Args:
         path: a folder, or a name on the Hugging Face hub: owner/model, or owner/model@revision.
         token_env: environment variable with the hub's token; may be unset.
         weights: False leaves the weights on the hub, for those who need tokenizer and configuration only.
+        mirror: folder or address with copies of models, which are taken instead of the hub's.
 
     Raises:
         ValueError: where neither a folder nor a model on the hub is found.
     """
     if os.path.isdir(path):
         return Path(path)
+    from masters.models import fetch
+
+    with from_hub(path, token_env) as (name, revision, token):
+        return fetch.fetch(name, fetch.commit_of(name, revision, token), token, weights=weights, mirror=mirror)
+
+
+@contextmanager
+def from_hub(path: str, token_env: str) -> Iterator[tuple[str, str, str | None]]:
+    """Name, revision and the hub's token of a model; what goes wrong in the block is said as people need it.
+
+    Raises:
+        ValueError: for a path that is no name on the hub, and where the hub does not give what it is asked for.
+    """
     name, _, revision = path.partition("@")
     if name.count("/") != 1 or name.startswith(("/", ".")):
         raise ValueError(f"{path}: no such folder, and not a name on the hub (owner/model)")
-    from huggingface_hub import snapshot_download
+    import httpx2  # what the hub's client raises, beside its own errors
+    from huggingface_hub.errors import RevisionResolutionError
 
-    patterns = None if weights else ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf"]
     try:
-        folder = snapshot_download(
-            name, revision=revision or None, token=os.environ.get(token_env) or None, ignore_patterns=patterns
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        yield name, revision, os.environ.get(token_env) or None
+    except (OSError, ValueError, httpx2.HTTPError, RevisionResolutionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ValueError(
             f"{path}: no such folder here, and the hub did not give it ({reason}). Is {token_env} set?"
         ) from error
-    return Path(folder)
 
 
 def pinned(path: str, token_env: str) -> str:
     """The path of a folder; a name on the hub with the commit that it has now, so that every node takes the same model."""
     if os.path.isdir(path):
         return path
-    return f"{path.partition('@')[0]}@{fingerprint(path, token_env)}"
+    from masters.models import fetch
+
+    with from_hub(path, token_env) as (name, revision, token):
+        return f"{name}@{fetch.commit_of(name, revision, token)}"
 
 
 def family_of(folder: Path) -> Family:
@@ -98,7 +116,7 @@ def weight_files(folder: Path) -> list[str]:
     return files
 
 
-def fingerprint(path: str, token_env: str) -> str:
+def fingerprint(path: str, token_env: str, *, any_family: bool = False) -> str:
     """What tells checkpoints apart: 16 hexadecimal digits of a folder, or the commit of a model on the hub.
 
     Of a folder: the hash of configuration, tokenizer, templates and processor, and of each weight file's name, size, header
@@ -106,9 +124,10 @@ def fingerprint(path: str, token_env: str) -> str:
     weights between two samples is not.
     """
     if not os.path.isdir(path):
-        return resolve(path, token_env, weights=False).name
+        return pinned(path, token_env).partition("@")[2]
     folder = Path(path)
-    family_of(folder)
+    if not any_family:
+        family_of(folder)
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in _SETTINGS and file.name not in _NO_SETTINGS and file.is_file():

@@ -4,7 +4,7 @@ It is the only truth about masks: vLLM and ZeRO-3 both mask from it. Tensors are
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -41,10 +41,10 @@ class TensorThresholds:
     patterns: Mapping[str, Sequence[int]]
     masked: Mapping[str, int]
 
-    def apply_(self, flat: Tensor, ratio: str, start: int = 0) -> int:
+    def apply_(self, flat: Tensor, ratio: str, start: int = 0) -> Tensor:
         """Mask a contiguous piece of the flattened tensor in place; `start` is the index of its first weight.
 
-        Returns how many weights fell below their threshold.
+        Returns how many weights fell below their threshold, on the same device.
         """
         dtype = getattr(torch, self.dtype)
         return mask_(flat, self.patterns[ratio], dtype=dtype, slice_numel=self.numel // self.slices, start=start)
@@ -124,16 +124,34 @@ def mask_tensor(name: str, weight: Tensor, file: ThresholdsFile, ratio: str) -> 
         ValueError: where the tensor is not the one that the thresholds were taken from. The number of weights that fall
             below the threshold is compared too, so another checkpoint with the same shapes is found out.
     """
-    entry = file.tensors.get(name)
-    if entry is None or ratio == UNMASKED:
-        return weight
-    if weight.numel() != entry.numel or weight.dtype != getattr(torch, entry.dtype):
-        raise ValueError(
-            f"{name}: {weight.numel()} weights in {weight.dtype}; thresholds are of {entry.numel} in {entry.dtype}"
-        )
-    masked = weight.contiguous().clone()
-    file.check_count(name, ratio, entry.apply_(masked.view(-1), ratio))
+    ((_, masked),) = mask_tensors([(name, weight)], file, ratio)
     return masked
+
+
+def mask_tensors(
+    named: Iterable[tuple[str, Tensor]], file: ThresholdsFile, ratio: str, device: torch.device | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """The same of many tensors, one at a time; what is masked is copied to a device first, where one is given.
+
+    Raises:
+        ValueError: as `mask_tensor`. Counts are compared behind the last tensor, so that nothing waits for a GPU.
+    """
+    counts = {}
+    for name, weight in named:
+        entry = file.tensors.get(name)
+        if entry is None or ratio == UNMASKED:
+            yield name, weight
+            continue
+        if weight.numel() != entry.numel or weight.dtype != getattr(torch, entry.dtype):
+            raise ValueError(
+                f"{name}: {weight.numel()} weights in {weight.dtype}; thresholds are of {entry.numel} in {entry.dtype}"
+            )
+        masked = torch.empty(weight.shape, dtype=weight.dtype, device=device or weight.device).copy_(weight)
+        counts[name] = entry.apply_(masked.view(-1), ratio)
+        yield name, masked
+    if counts:
+        for name, below in zip(counts, torch.stack(list(counts.values())).tolist(), strict=True):
+            file.check_count(name, ratio, below)
 
 
 def export_masked(folder: Path, file: ThresholdsFile, ratio: str, target: Path) -> None:
@@ -141,5 +159,5 @@ def export_masked(folder: Path, file: ThresholdsFile, ratio: str, target: Path) 
     file.check_ratio(ratio)
     copy_all_but_weights(folder, target)
     for name in weight_files(folder):
-        masked = {key: mask_tensor(key, weight, file, ratio) for key, weight in tensors(folder, name)}
+        masked = dict(mask_tensors(tensors(folder, name), file, ratio))
         save_file(masked, target / name, metadata={"format": "pt"})

@@ -4,8 +4,9 @@ Three choices make models of this size learn (notes in the README): initial weig
 10, so that neighbouring image columns differ, and two layers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,26 @@ HEAD_SIZE, PATCH, MERGE, VOCABULARY, CORPUS_SCENES = 32, 14, 2, 640, 400
 
 @dataclass(frozen=True)
 class TinySize:
-    """Widths and depths. Initial weights are drawn with standard deviation `init`."""
+    """Widths and depths. Initial weights are drawn with standard deviation `init`. Long texts need a larger RoPE base."""
 
     hidden: int
     layers: int
     vision_hidden: int
     vision_layers: int
     init: float
+    rope_theta: float = 10.0
 
 
 SIZES = {
     "teacher": TinySize(hidden=128, layers=2, vision_hidden=96, vision_layers=2, init=0.09),
     "student": TinySize(hidden=64, layers=2, vision_hidden=64, vision_layers=2, init=0.1),
+    "judge": TinySize(hidden=128, layers=3, vision_hidden=32, vision_layers=1, init=0.09, rope_theta=1e4),
     "test": TinySize(hidden=64, layers=2, vision_hidden=32, vision_layers=1, init=0.1),
 }
 
 
-def build_tokenizer() -> Any:
-    """A byte-level BPE trained on the questions and answers of the charts; the same on every machine."""
+def build_tokenizer(texts: Iterable[str] = ()) -> Any:
+    """A byte-level BPE trained on the questions and answers of the charts, and on more texts; the same on every machine."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -66,7 +69,7 @@ def build_tokenizer() -> Any:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    raw.train_from_iterator(_corpus(), trainer)
+    raw.train_from_iterator(chain(_corpus(), texts), trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=2048
     )
@@ -114,7 +117,7 @@ def build_model(size: TinySize, tokenizer: Any, seed: int, tie_word_embeddings: 
         "max_position_embeddings": 2048,
         "initializer_range": size.init,
         "tie_word_embeddings": tie_word_embeddings,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10.0, "mrope_section": [4, 6, 6]},
+        "rope_parameters": {"rope_type": "default", "rope_theta": size.rope_theta, "mrope_section": [4, 6, 6]},
         "bos_token_id": ids["<|endoftext|>"],
         "eos_token_id": ids["<|im_end|>"],
         "pad_token_id": ids["<|endoftext|>"],

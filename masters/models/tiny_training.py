@@ -55,12 +55,24 @@ def train(model: Any, chat: ChatProcessor, recipe: TinyRecipe, progress: Callabl
     rng = random.Random(recipe.seed)
     tokenize = functools.cache(lambda text: chat.tokenizer(text, add_special_tokens=False).input_ids)
     stream = (drawn for _, drawn in scenes(1000 + recipe.seed, "train"))
+    optimise(
+        model,
+        recipe,
+        lambda: _loss(model, chat, list(islice(stream, recipe.images)), recipe.questions, rng, tokenize),
+        progress,
+    )
+
+
+def optimise(
+    model: Any, recipe: TinyRecipe, loss_of_a_batch: Callable[[], Tensor], progress: Callable[[int, float], None]
+) -> None:
+    """Train in place on batches that `loss_of_a_batch` draws, as many as the recipe has steps."""
     optimizer = _optimizer(model, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _factor(step, recipe))
     attach(model)
     model.train()
     for step in range(1, recipe.steps + 1):
-        loss = _loss(model, chat, list(islice(stream, recipe.images)), recipe.questions, rng, tokenize)
+        loss = loss_of_a_batch()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -40,7 +40,8 @@ def _walk(section: BaseModel, prefix: str) -> Iterator[Departure]:
         extra = info.json_schema_extra
         if isinstance(extra, dict) and "paper" in extra:
             said = None if extra["paper"] is None else str(extra["paper"])
-            yield Departure(path, str(value), said, str(extra.get("where", "")))
+            shown = getattr(value, "type", value) if isinstance(value, BaseModel) else value  # its fields follow
+            yield Departure(path, str(shown), said, str(extra.get("where", "")))
         for place, item in enumerate(value) if isinstance(value, tuple) else ():
             if isinstance(item, BaseModel):
                 yield from _walk(item, f"{path}[{place}]")

@@ -8,23 +8,25 @@ from importlib.resources import files
 from typing import Any
 
 import jinja2
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from masters.config.run import RunConfig
 from masters.data.image_shards import read_image
 from masters.data.manifests import read_manifest
-from masters.data.metrics import REWARDS_FOLDER, read_metrics
-from masters.data.samples import read_split
+from masters.data.metrics import read_metrics
+from masters.data.samples import find_sample, read_samples
 from masters.data.storage import Storage
 from masters.data.students import all_levels, is_level_student, read_chosen
-from masters.data.tables import REJECTS, REWARDS
 from masters.reporting import plots
 from masters.reporting.departures import departures, silent
-from masters.reporting.ladder import millions, read_ladder
+from masters.reporting.drawing import draw_rewards
+from masters.reporting.ladder import Rung, millions, read_ladder
 from masters.reporting.levels import LevelStudent, read_levels, tell_choice
 from masters.reporting.progress import clock
 from masters.reporting.story import Story, read_stories, verdict_word
 
-_GALLERY, _CHANGED, _PLOTTED = 24, 12, 20_000
+_GALLERY, _CHANGED, _REWARDS = 24, 12, 400_000
 _STAGES = ("prepare", "mask", "generate", "score", "train", "evaluate")
 
 
@@ -32,7 +34,8 @@ def build_page(config: RunConfig, run: Storage) -> str:
     """The HTML text."""
     manifests = {name: read_manifest(run, name) for name in _STAGES}
     counts = {name: manifest.counts if manifest else {} for name, manifest in manifests.items()}
-    rungs, students = read_ladder(run), read_levels(run, list(all_levels(config)))
+    rungs, students, metrics = read_ladder(run), read_levels(run, list(all_levels(config))), read_metrics(run)
+    rewards, earned = draw_rewards(run, metrics, _REWARDS, config.seed)
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
@@ -44,13 +47,20 @@ def build_page(config: RunConfig, run: Storage) -> str:
         rungs=rungs,
         student=next(r for r in rungs if r.name == "student").scores,
         counts=counts,
-        plots=_plots(config, run, counts, seconds, students),
+        plots=_plots(config, run, rungs, metrics, rewards, counts, seconds, students),
+        drawn=(rewards.num_rows, earned),
         choice=tell_choice(students, read_chosen(run) or {}, config.evaluate.split) if students else [],
         departures=departures(config),
         silent=silent(config),
-        gallery=[_card(run, story) for story in _gallery(config, run)],
+        gallery=[_card(run, story) for story in _gallery(run, counts["prepare"]["train"])],
         changed=[_card(run, story) for story in _changed(config, run)],
-        rejects=_rejects(run),
+        rejects=_rejects(run, counts["prepare"]["rejects"]),
+        engines=[
+            (name, pool, use, [clock(use[f"{part}_seconds"]) for part in ("busy", "waiting", "switching")])
+            for name in seconds
+            for pool, use in counts[name].get("engines", {}).items()
+            if use["tokens"]
+        ],
         stages=[(name, clock(seconds[name]), _rows(name, counts[name])) for name in seconds],
         total=clock(sum(seconds.values())),
         millions=millions,
@@ -60,11 +70,13 @@ def build_page(config: RunConfig, run: Storage) -> str:
 def _plots(
     config: RunConfig,
     run: Storage,
+    rungs: Sequence[Rung],
+    metrics: Sequence[dict[str, Any]],
+    rewards: pa.Table,
     counts: dict[str, Any],
     seconds: dict[str, float],
     students: Sequence[LevelStudent],
 ) -> dict[str, str]:
-    rungs, metrics = read_ladder(run), read_metrics(run)
     ratios = [float(row["level"].rpartition("@r")[2]) for row in metrics]
     drawn = {
         "ladder": plots.ladder(rungs),
@@ -77,14 +89,18 @@ def _plots(
     if students:
         baseline = next(rung for rung in rungs if rung.name == "baseline").scores["accuracy"]
         drawn["by_level"] = plots.by_level(students, baseline, ratios, config.evaluate.split)
-    rewards = run.read_tables(run.names(REWARDS_FOLDER, ".parquet"), REWARDS)
     if rewards.num_rows:
-        by_author: dict[str, list[float]] = defaultdict(list)
-        for author, divergence in zip(rewards["author"].to_pylist(), rewards["divergence"].to_pylist(), strict=True):
-            by_author[author].append(divergence)
-        order = [*all_levels(config), "student", "label"]
-        drawn["divergences"] = plots.divergences({name: by_author[name] for name in order if name in by_author})
-        drawn["rewards"] = plots.rewards(rewards["distill_reward"].to_pylist(), rewards["advantage"].to_pylist())
+        authors = set(rewards["author"].unique().to_pylist())
+        drawn["divergences"] = plots.divergences(
+            {
+                name: rewards.filter(pc.equal(rewards["author"], name))["divergence"].cast("float64").to_numpy()
+                for name in (*all_levels(config), "student", "label")
+                if name in authors
+            }
+        )
+        drawn["rewards"] = plots.rewards(
+            *(rewards[name].cast("float64").to_numpy() for name in ("distill_reward", "advantage"))
+        )
     return drawn
 
 
@@ -104,11 +120,10 @@ def _right_shares(counts: dict[str, dict[str, int]]) -> dict[str, float]:
     return {name: counts["right"].get(name, 0) / totals[name] for name in authors}
 
 
-def _gallery(config: RunConfig, run: Storage) -> list[Story]:
-    """Train samples from all over the curriculum."""
-    ids = read_split(run, "train", ["sample_id"])["sample_id"].to_pylist()
-    picked = [ids[len(ids) * i // _GALLERY] for i in range(min(_GALLERY, len(ids)))]
-    return read_stories(run, picked)
+def _gallery(run: Storage, total: int) -> list[Story]:
+    """Some of the train samples, from all over the curriculum."""
+    positions = [total * i // _GALLERY for i in range(min(_GALLERY, total))]
+    return read_stories(run, [row for at in positions for row in read_samples(run, "train", at, at + 1)])
 
 
 def _changed(config: RunConfig, run: Storage) -> list[Story]:
@@ -119,7 +134,9 @@ def _changed(config: RunConfig, run: Storage) -> list[Story]:
     ]
     before = {row["sample_id"]: row["correct"] for row in tables[0]}
     ids = sorted(row["sample_id"] for row in tables[1] if before.get(row["sample_id"]) not in (None, row["correct"]))
-    return read_stories(run, random.Random(config.seed).sample(ids, min(_CHANGED, len(ids))))
+    picked = random.Random(config.seed).sample(ids, min(_CHANGED, len(ids)))
+    found = [find_sample(run, sample_id, [config.evaluate.split]) for sample_id in picked]
+    return read_stories(run, [sample for sample in found if sample is not None])
 
 
 def _card(run: Storage, story: Story) -> dict[str, Any]:
@@ -140,11 +157,11 @@ def _data_uri(content: bytes, name: str) -> str:
     return f"data:image/{'jpeg' if suffix == 'jpg' else suffix};base64,{base64.b64encode(content).decode()}"
 
 
-def _rejects(run: Storage) -> list[tuple[str, str, int]]:
-    """(stage, reason, rows)."""
-    found: Counter[tuple[str, str]] = Counter()
-    for name in run.names("rejects", ".parquet"):
-        table = run.read_tables([name], REJECTS)
+def _rejects(run: Storage, prepared: dict[str, int]) -> list[tuple[str, str, int]]:
+    """(stage, reason, rows); `prepared` are those that prepare counted, which may be many."""
+    found = Counter({("prepare", reason): rows for reason, rows in prepared.items()})
+    names = [name for name in run.names("rejects", ".parquet") if not name.startswith("rejects/prepare/")]
+    for name, table in zip(names, run.each(lambda name: run.read_table(name, ["reason"]), names), strict=True):
         found.update((name.split("/")[1], reason) for reason in table["reason"].to_pylist())
     return [(stage, reason, count) for (stage, reason), count in found.most_common()]
 
@@ -158,7 +175,9 @@ def _rows(stage: str, counts: dict[str, Any]) -> str:
     if stage == "generate":
         return f"{sum(counts['responses'].values()):,} responses, {sum(counts['tokens'].values()):,} tokens"
     if stage == "score":
-        return f"{sum(sum(part.values()) for part in counts.values()):,} verdicts"
+        spared = {how: n for how, n in counts.get("by", {}).items() if n and how != "judged"}  # no judge was asked
+        told = f" ({', '.join(f'{n:,} {how}' for how, n in spared.items())})" if spared else ""
+        return f"{sum(sum(counts[part].values()) for part in ('right', 'wrong', 'null')):,} verdicts{told}"
     if stage == "train":
         return f"{counts['steps']:,} steps"
     return f"{counts['questions']:,} questions, {len(counts['models'])} models"

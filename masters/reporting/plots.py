@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 from masters.reporting.ladder import Rung
 from masters.reporting.levels import LevelStudent
 
+Array = np.ndarray
 BLUE, ORANGE, GREY, GREEN = "#2b5d8c", "#c8641e", "#8a8f98", "#3f7d4e"
 _STYLE = {
     "svg.fonttype": "none",
@@ -26,6 +28,7 @@ _STYLE = {
     "axes.axisbelow": True,
     "legend.frameon": False,
 }
+_POINTS = 1000  # of a line at most: more than there are pixels would only make the page large
 _LINES = ("-", "--", ":", "-.")
 _MARKERS = ("o", "s", "^", "D", "v")
 _PANELS: tuple[tuple[str, dict[str, str], bool], ...] = (
@@ -112,7 +115,8 @@ def training(rows: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> str:
         *((label, _series(rows, wanted), logarithmic) for label, wanted, logarithmic in _PANELS),
     ]
     panels = [panel for panel in panels if panel[1]]
-    steps = [row["step"] + 1 for row in rows]
+    shown = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), _POINTS)).round().astype(int))
+    steps = np.array([row["step"] + 1 for row in rows])[shown]
     with mpl.rc_context(_STYLE):
         figure, grid = plt.subplots(
             -(-len(panels) // 2), 2, figsize=(10.6, 2.5 * -(-len(panels) // 2)), sharex=True, squeeze=False
@@ -121,9 +125,11 @@ def training(rows: Sequence[Mapping[str, Any]], ratios: Sequence[float]) -> str:
             for index, (name, values) in enumerate(series.items()):
                 colour = (BLUE, ORANGE, GREY)[index % 3]
                 if label.startswith("mask"):
-                    axes.step(steps, values, where="mid", color=colour, lw=1.8)
+                    axes.step(steps, np.asarray(values)[shown], where="mid", color=colour, lw=1.8)
                 else:
-                    axes.plot(steps, _smooth(values), _LINES[index % len(_LINES)], color=colour, lw=1.6, label=name)
+                    axes.plot(
+                        steps, _smooth(values)[shown], _LINES[index % len(_LINES)], color=colour, lw=1.6, label=name
+                    )
             axes.set_ylabel(label)
             if logarithmic:
                 axes.set_yscale("log")
@@ -184,7 +190,7 @@ def by_level(students: Sequence[LevelStudent], baseline: Mapping[str, Any], rati
         return _svg(figure)
 
 
-def divergences(by_author: Mapping[str, Sequence[float]]) -> str:
+def divergences(by_author: Mapping[str, Array]) -> str:
     """Distribution of D by author: boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th."""
     with mpl.rc_context(_STYLE):
         figure, axes = plt.subplots(figsize=(5.4, 0.36 * len(by_author) + 0.8))
@@ -202,7 +208,7 @@ def divergences(by_author: Mapping[str, Sequence[float]]) -> str:
         return _svg(figure)
 
 
-def rewards(distill: Sequence[float], advantage: Sequence[float]) -> str:
+def rewards(distill: Array, advantage: Array) -> str:
     """Distributions of the distillation reward and of the advantage."""
     with mpl.rc_context(_STYLE):
         figure, grid = plt.subplots(1, 2, figsize=(10.6, 2.2))
@@ -266,14 +272,15 @@ def _series(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, str]) -> dic
     return found
 
 
-def _smooth(values: Sequence[float]) -> list[float]:
+def _smooth(values: Sequence[float]) -> Array:
     """Centred running mean over a twentieth of the run; zeros of a term that has not begun are left out of it."""
-    reach = max(1, len(values) // 40)
-    result = []
-    for place in range(len(values)):
-        window = [v for v in values[max(0, place - reach) : place + reach + 1] if v == v and abs(v) > 1e-8]
-        result.append(sum(window) / len(window) if window else float("nan"))
-    return result
+    numbers, reach = np.asarray(values, np.float64), max(1, len(values) // 40)
+    counted = np.isfinite(numbers) & (np.abs(numbers) > 1e-8)
+    sums, counts = (np.cumsum(np.append(0.0, kept)) for kept in (np.where(counted, numbers, 0.0), counted))
+    places = np.arange(len(numbers))
+    first, behind = np.maximum(places - reach, 0), np.minimum(places + reach + 1, len(numbers))
+    inside = counts[behind] - counts[first]
+    return np.divide(sums[behind] - sums[first], inside, out=np.full(len(numbers), np.nan), where=inside > 0)
 
 
 def _svg(figure: Figure) -> str:

@@ -95,3 +95,38 @@ def _clustered(values: Sequence[int], clusters: Sequence[Hashable], added: tuple
         residuals[cluster] += value - mean
     squares = [r * r for r in residuals.values()] + [(value - mean) ** 2 for value in added]
     return mean, len(squares) / (len(squares) - 1) * sum(squares) / n**2
+
+
+def kappa_interval(first: Sequence[bool], second: Sequence[bool], clusters: Sequence[Hashable]) -> Interval:
+    """Cohen's kappa of two judges of the same answers, with a jackknife interval, clustered.
+
+    kappa = (p - e) / (1 - e): p, how often they agree; e, how often they would by chance. One answer of each of the four kinds
+    is added where the spread is taken; around the kappa of all, the interval is Student's, with one degree of freedom less than
+    clusters. The value is nan where both judges say one and the same of every answer: then chance alone would agree, too.
+
+    Raises:
+        ValueError: for no answers.
+    """
+    if not first:
+        raise ValueError("no answers that both judged")
+    by_cluster: dict[Hashable, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for one, other, cluster in zip(first, second, clusters, strict=True):
+        by_cluster[cluster][2 * bool(one) + bool(other)] += 1
+    plain = [sum(cells) for cells in zip(*by_cluster.values(), strict=True)]
+    parts = [*by_cluster.values(), *([int(i == kind) for i in range(4)] for kind in range(4))]
+    total = [cell + 1 for cell in plain]
+    without = [_kappa([t - c for t, c in zip(total, part, strict=True)]) for part in parts]
+    mean = sum(without) / len(without)
+    variance = (len(without) - 1) / len(without) * sum((value - mean) ** 2 for value in without)
+    half = student_quantile(len(by_cluster) - 1) * math.sqrt(variance)
+    value, centre = _kappa(plain), _kappa(total)
+    bounds = [bound for bound in (centre - half, centre + half, value) if not math.isnan(bound)]
+    return Interval(value, max(-1.0, min(bounds)), min(1.0, max(bounds)), len(first))
+
+
+def _kappa(cells: Sequence[int]) -> float:
+    """Of the numbers of answers that neither, only the second, only the first, both judges call right."""
+    n = sum(cells)
+    neither, second, first, both = (cell / n for cell in cells)
+    chance = (first + both) * (second + both) + (neither + second) * (neither + first)
+    return (neither + both - chance) / (1 - chance) if chance < 1 else math.nan

@@ -13,8 +13,11 @@ from rich.text import Text
 
 from masters.data.image_shards import read_image
 from masters.data.images import upright_rgb
+from masters.data.metrics import reward_files
+from masters.data.samples import find_sample, train_total
+from masters.data.shards import holding
 from masters.data.storage import Storage
-from masters.data.tables import PREDICTIONS, REJECTS, RESPONSES, REWARDS, SAMPLES, VERDICTS
+from masters.data.tables import PREDICTIONS, REJECTS, RESPONSES, REWARDS, VERDICTS
 
 
 @dataclass
@@ -26,30 +29,30 @@ class Story:
     predictions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def read_stories(run: Storage, sample_ids: Sequence[str]) -> list[Story]:
-    """Stories in the order of the ids; unknown ids are left out, and what is left of them from an earlier recipe.
+def read_stories(run: Storage, samples: Sequence[dict[str, Any]]) -> list[Story]:
+    """Stories of rows of the samples table, in their order, from the few tables that hold their positions.
 
-    Stages that have not run leave gaps.
+    Stages that have not run leave gaps. What is left of an earlier recipe is not read.
     """
-    ids = list(sample_ids)
-    samples = {row["sample_id"]: Story(row) for row in run.find("samples", SAMPLES, "sample_id", ids).to_pylist()}
-    there = [sample_id for sample_id in ids if sample_id in samples]
-    if not there:
-        return []
-    tables = (("verdicts", VERDICTS), ("train/rewards", REWARDS))
+    stories = {sample["sample_id"]: Story(sample) for sample in samples}
+    ids, total = list(stories), train_total(run)
+    positions = [sample["position"] for sample in samples if sample["split"] == "train"]
     facts: dict[tuple[str, str, int], dict[str, Any]] = {}
-    for folder, schema in tables:
-        for row in run.find(folder, schema, "sample_id", ids).to_pylist():
+    verdicts = holding(run.names("verdicts", ".parquet"), positions)
+    for names, schema in ((verdicts, VERDICTS), (reward_files(run, positions, total), REWARDS)):
+        for row in run.find(names, schema, "sample_id", ids).to_pylist():
             facts.setdefault((row["sample_id"], row["author"], row["index"]), {}).update(row)
-    for row in run.find("responses", RESPONSES, "sample_id", there).to_pylist():
+    for row in run.find(
+        holding(run.names("responses", ".parquet"), positions), RESPONSES, "sample_id", ids
+    ).to_pylist():
         known = facts.get((row["sample_id"], row["author"], row["index"]), {})
-        samples[row["sample_id"]].responses.append({**known, **row})
+        stories[row["sample_id"]].responses.append({**known, **row})
     for name in run.names("evaluation", "/predictions.parquet"):
-        for row in run.find(name.rpartition("/")[0], PREDICTIONS, "sample_id", there).to_pylist():
-            samples[row["sample_id"]].predictions[name.split("/")[1]] = row
-    for story in samples.values():
+        for row in run.find([name], PREDICTIONS, "sample_id", ids).to_pylist():
+            stories[row["sample_id"]].predictions[name.split("/")[1]] = row
+    for story in stories.values():
         story.responses.sort(key=lambda r: (r["author"] == "label", r["author"] == "student", r["author"], r["index"]))
-    return [samples[sample_id] for sample_id in there]
+    return list(stories.values())
 
 
 def tell(run: Storage, sample_id: str, console: Console | None = None, save_images: Path | None = None) -> None:
@@ -63,12 +66,11 @@ def tell(run: Storage, sample_id: str, console: Console | None = None, save_imag
             f"{run.uri}: is no run directory: run.json is not there. `masters check RECIPE` names the run's."
         )
     console = console or Console(highlight=False, soft_wrap=True, emoji=False)
-    stories = read_stories(run, [sample_id])
-    if not stories:
+    sample = find_sample(run, sample_id)
+    if sample is None:
         _tell_reject(run, sample_id)
         return
-    (story,) = stories
-    sample = story.sample
+    (story,) = read_stories(run, [sample])
     place = f"  {sample['split']}, position {sample['position']}  {' '.join(sample['levels'])}"
     console.print(Text.assemble((sample_id, "bold"), place))
     for line in _image_lines(run, sample["image_ids"], save_images):
@@ -126,7 +128,7 @@ def _responses_table(responses: Sequence[dict[str, Any]]) -> Table:
 
 def _tell_reject(run: Storage, sample_id: str) -> None:
     source, _, row = sample_id.partition("/")
-    for reject in run.find("rejects", REJECTS, "row", [row, sample_id]).to_pylist():
+    for reject in run.find(run.names("rejects", ".parquet"), REJECTS, "row", [row, sample_id]).to_pylist():
         if reject["source"] == source or reject["row"] == sample_id:
             raise ValueError(f"{sample_id}: was rejected: {reject['reason']} ({reject['detail']})")
     raise ValueError(f"{sample_id}: no such sample in {run.uri}. Ids look like charts/000017-0: <source>/<row id>.")

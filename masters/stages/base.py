@@ -1,7 +1,7 @@
 """What every stage has in common: is it done, what does it depend on, and what happens to outputs of another recipe."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from masters.data.manifests import (
 )
 from masters.data.storage import Storage
 from masters.reporting.progress import Screen
+from masters.stages.borrow import borrow, drop_half, lender
+from masters.stages.fetch import Need, fetch_models
 
 Execute = Callable[[RunConfig, Storage, Screen], tuple[dict[str, Any], str]]
 
@@ -31,6 +33,8 @@ class Stage:
         outputs: folders and files of the run directory that belong to it.
         parts: what its output depends on beside its inputs, from the recipe; computed without torch and Ray.
         execute: does the work, continuing where an earlier attempt stopped; gives counts and a line that sums them up.
+        models: models whose weights it reads on its nodes.
+        continuing: folders among the outputs that nobody needs when it is done.
     """
 
     name: str
@@ -38,6 +42,8 @@ class Stage:
     outputs: tuple[str, ...]
     parts: Callable[[RunConfig], dict[str, Any]]
     execute: Execute
+    models: Callable[[RunConfig], Sequence[Need]] = lambda config: ()
+    continuing: tuple[str, ...] = ()
 
 
 def plan(stages: tuple[Stage, ...], config: RunConfig) -> dict[str, Manifest]:
@@ -52,12 +58,13 @@ def plan(stages: tuple[Stage, ...], config: RunConfig) -> dict[str, Manifest]:
 def run_stage(
     stage: Stage, config: RunConfig, run: Storage, screen: Screen, planned: Mapping[str, Manifest]
 ) -> Manifest:
-    """Skip, continue or redo a stage; say which, and why.
+    """Skip, borrow, continue or redo a stage; say which, and why.
 
     Raises:
         ValueError: where an input is missing or belongs to another recipe, and whatever the stage finds wrong.
     """
     check_inputs(stage, run, planned)
+    drop_half(stage.name, stage.outputs, run)
     target, existing = planned[stage.name], read_manifest(run, stage.name)
     if existing is not None and existing.digest != target.digest:
         _set_aside(stage, run, existing, target, screen)
@@ -65,12 +72,18 @@ def run_stage(
     if existing is not None and existing.status == "done":
         screen.line(stage.name, f"done (digest {existing.digest})")
         return existing
+    other = lender(config)
+    if other is not None:
+        borrowed = borrow(stage.name, stage.outputs, stage.continuing, run, target, other, screen)
+        if borrowed is not None:
+            return borrowed
     if existing is not None:
         screen.line(stage.name, "continuing where it stopped")
     before = existing.seconds if existing else 0.0
     write_manifest(run, replace(target, seconds=before))
     start = time.monotonic()
     try:
+        fetch_models(stage.name, stage.models(config), config, screen)
         counts, summary = stage.execute(config, run, screen)
     except BaseException:
         write_manifest(run, replace(target, seconds=before + time.monotonic() - start))

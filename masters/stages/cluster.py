@@ -3,10 +3,15 @@
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 from masters.config.resources import TaskResources
+
+_END = "end"
 
 
 def connect() -> None:
@@ -37,7 +42,34 @@ def disconnect() -> None:
         ray.shutdown()
 
 
-def remote_options(resources: TaskResources, gpus: int = 0) -> dict[str, Any]:
+@contextmanager
+def heard(show: Callable[[Any], None]) -> Iterator[Callable[[Any], None]]:
+    """A function that tasks and workers call; what it is told is passed to `show` here, on the driver, while the block runs.
+
+    The queue lives where the driver does: on a spot node it would keep that node, or go with it.
+    """
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+    def listen() -> None:
+        while (item := queue.get()) != _END:
+            show(item)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield queue.put
+    finally:
+        queue.put(_END)
+        thread.join()
+        queue.shutdown(force=True)
+
+
+def remote_options(resources: TaskResources, gpus: float = 0) -> dict[str, Any]:
     """Ray's options for one task or actor."""
     options: dict[str, Any] = {"num_cpus": resources.cpus, "num_gpus": gpus}
     if resources.memory_gib:

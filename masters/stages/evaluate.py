@@ -35,8 +35,10 @@ from masters.reporting.levels import chosen_in_words
 from masters.reporting.progress import Screen
 from masters.reporting.statistics import accuracy_interval, paired_interval
 from masters.stages.base import Stage
+from masters.stages.fetch import Need
 from masters.stages.generate import UNMASKED, ask
-from masters.stages.shard_pool import EngineSpec, Job, run_shards
+from masters.stages.shard_pool import Job, run_stage_shards
+from masters.stages.shard_worker import EngineSpec
 
 BASELINE, TRAINED = "baseline", "student"
 _PARTS = "evaluation/parts"
@@ -61,8 +63,7 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     check_choice(config, prepared.counts)
     specs = models(config, prepared.counts["images_per_prompt"])
     jobs = _jobs(config, specs, prepared.counts)
-    with screen.track("evaluate", sum(s.stop - s.start for job in jobs.values() for s in job.shards), "answers") as bar:
-        run_shards(list(jobs.values()), config.resources.evaluate, run, bar)
+    engines = run_stage_shards("answers", list(jobs.values()), run, screen)
     answers = {key: run.read_tables((s.file(_PARTS) for s in job.shards), PREDICTIONS) for key, job in jobs.items()}
     split = config.evaluate.split
     samples = {name: read_samples(run, name, 0, prepared.counts[name]) for name in {name for _, name in jobs}}
@@ -85,25 +86,34 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     value, low, high = (f"{100 * scores[TRAINED]['gain'][key]:+.1f}" for key in ("value", "low", "high"))
     total = prepared.counts[split]
     return (
-        {"models": ladder, "questions": total},
+        {"models": ladder, "questions": total, "engines": engines},
         f"{total:,} questions of {split}: student {value} [{low}, {high}] points{words}",
     )
 
 
-STAGE = Stage("evaluate", ("prepare", "train"), ("evaluation", "rejects/evaluate", "failures/evaluate"), parts, execute)
+def _models(config: RunConfig) -> list[Need]:
+    teachers = config.curriculum if config.evaluate.teachers else ()
+    return [Need(model.path, config.resources.evaluate) for model in (config.student, *teachers)]
+
+
+_OUTPUTS = ("evaluation", "rejects/evaluate", "failures/evaluate")
+STAGE = Stage("evaluate", ("prepare", "train"), _OUTPUTS, parts, execute, _models, continuing=_OUTPUTS[-1:])
 
 
 def models(config: RunConfig, images_per_prompt: int = 1) -> dict[str, EngineSpec]:
-    """The models that are asked, by name: baseline, teachers by alias, and student, or those by level in its place."""
-    specs = {BASELINE: EngineSpec.of(config.student, config, images_per_prompt)}
+    """The models that are asked, by name: baseline, teachers by alias, and student, or those by level in its place.
+
+    All with the weights of their folders: a student that answers in generate with compressed ones is not examined so.
+    """
+    whole = config.student.model_copy(update={"quantization": None})
+    specs = {BASELINE: EngineSpec.of(whole, config, images_per_prompt)}
     if config.evaluate.teachers:
         specs |= {t.alias: EngineSpec.of(t, config, images_per_prompt) for t in config.curriculum}
     folders = {TRAINED: LAST}
     if config.train.students_by_level:
         folders = {level_student(level): level_folder(level) for level in all_levels(config)}
     return specs | {
-        name: EngineSpec.of(config.student, config, images_per_prompt, stored=folder)
-        for name, folder in folders.items()
+        name: EngineSpec.of(whole, config, images_per_prompt, stored=folder) for name, folder in folders.items()
     }
 
 
@@ -116,8 +126,13 @@ def _jobs(config: RunConfig, specs: Mapping[str, EngineSpec], totals: Mapping[st
         for split in (VALIDATION, config.evaluate.split) if chooses else (config.evaluate.split,):
             author = name if split == config.evaluate.split else f"{name}@{split}"  # names shards, rejects and failures
             shards = cut(author, UNMASKED, split, 0, totals[split], config.evaluate.shard_size)
-            jobs[name, split] = Job(task, list(shards), spec)
+            jobs[name, split] = Job(task, list(shards), _pool(name, spec), config.resources.evaluate, spec)
     return jobs
+
+
+def _pool(name: str, spec: EngineSpec) -> str:
+    """On a CPU all models share one, each engine taking the place of the one before."""
+    return name if spec.model.gpus_per_engine else "models"
 
 
 def choose(
@@ -159,12 +174,22 @@ class PredictTask:
         """The shard's samples."""
         return read_samples(run, shard.split, shard.start, shard.stop)
 
-    def compute(self, run: Storage, shard: Shard, rows: Sequence[dict[str, Any]], engine: Any, chat: Any) -> pa.Table:
-        """Ask the engine once for all."""
-        from masters.engines.masked_vllm import Request, Sampling
+    def requests(self, run: Storage, shard: Shard, rows: Sequence[dict[str, Any]], chat: Any) -> list[Any]:
+        """A question each."""
+        return ask(run, rows, [response_seed(0, row["sample_id"], shard.author) for row in rows], chat)
 
-        seeds = [response_seed(0, row["sample_id"], shard.author) for row in rows]
-        requests = [Request(*ask(run, row, chat), seed) for row, seed in zip(rows, seeds, strict=True)]
+    def compute(
+        self,
+        run: Storage,
+        shard: Shard,
+        rows: Sequence[dict[str, Any]],
+        engine: Any,
+        chat: Any,
+        requests: Sequence[Any],
+    ) -> pa.Table:
+        """Ask the engine once for all."""
+        from masters.engines.masked_vllm import Sampling
+
         answers = engine.generate(requests, Sampling(1, self.max_tokens, 0.0))
         records = [
             {

@@ -1,6 +1,7 @@
 """generate: several responses to each question, by the masked teachers at their levels and by the initial student."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,16 +12,19 @@ from masters.config.run import LABEL, STUDENT, RunConfig
 from masters.data.image_shards import read_image
 from masters.data.manifests import read_manifest
 from masters.data.samples import read_samples
-from masters.data.shards import Shard, cut, level_shards, response_seed
+from masters.data.shards import Shard, count, cut, level_shards, response_seed
 from masters.data.storage import Storage
 from masters.data.tables import RESPONSES
 from masters.models.folder import fingerprint
 from masters.reporting.progress import Screen
 from masters.stages.base import Stage
+from masters.stages.fetch import Need
 from masters.stages.mask import thresholds_name
-from masters.stages.shard_pool import EngineSpec, Job, run_shards
+from masters.stages.shard_pool import Job, run_stage_shards
+from masters.stages.shard_worker import EngineSpec
 
 UNMASKED = "0.00"
+_READERS = 8  # images in flight: of a folder they wait for the disk, of an object store for the network
 
 
 def parts(config: RunConfig) -> dict[str, Any]:
@@ -30,6 +34,7 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "generate": config.generate.model_dump(mode="json"),
         "engine": config.engine.model_dump(mode="json"),
         "student": fingerprint(config.student.path, config.hub_token_env),
+        **({"quantization": config.student.quantization} if config.student.quantization else {}),
     }
 
 
@@ -57,6 +62,8 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
         Job(
             GenerateTask(config.generate, mix.teacher, config.seed),
             teacher_shards(config, index, total),
+            "teacher",
+            config.resources.generate,
             EngineSpec.of(teacher, config, images, thresholds=thresholds_name(teacher.alias)),
         )
         for index, teacher in enumerate(config.curriculum)
@@ -65,17 +72,27 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
         Job(
             GenerateTask(config.generate, mix.student, config.seed),
             author_shards(config, STUDENT, total),
+            "student",
+            config.resources.student_pool,
             student,
         )
     )
-    jobs.append(Job(LabelTask(config.student.path, config.hub_token_env), author_shards(config, LABEL, total)))
+    labels = LabelTask(config.student.path, config.hub_token_env, config.hub_mirror)
+    jobs.append(Job(labels, author_shards(config, LABEL, total), "label", config.resources.student_pool))
     shards = [shard for job in jobs for shard in job.shards]
-    with screen.track("generate", sum(s.stop - s.start for s in shards), "questions") as tracker:
-        run_shards(jobs, config.resources.generate, run, tracker)
-    return _summary(run, shards)
+    engines = run_stage_shards("questions", jobs, run, screen)
+    counts, words = _summary(run, shards)
+    return counts | {"engines": engines}, words
 
 
-STAGE = Stage("generate", ("prepare", "mask"), ("responses", "rejects/generate", "failures/generate"), parts, execute)
+def _models(config: RunConfig) -> list[Need]:
+    mix, resources = config.generate.mix, config.resources
+    teachers = [Need(teacher.path, resources.generate) for teacher in config.curriculum if mix.teacher]
+    return [*teachers, *([Need(config.student.path, resources.student_pool)] if mix.student else [])]
+
+
+_OUTPUTS = ("responses", "rejects/generate", "failures/generate")
+STAGE = Stage("generate", ("prepare", "mask"), _OUTPUTS, parts, execute, _models, continuing=_OUTPUTS[-1:])
 
 
 @dataclass(frozen=True)
@@ -92,9 +109,21 @@ class GenerateTask:
         """The shard's samples."""
         return read_samples(run, shard.split, shard.start, shard.stop)
 
-    def compute(self, run: Storage, shard: Shard, rows: Sequence[dict[str, Any]], engine: Any, chat: Any) -> pa.Table:
+    def requests(self, run: Storage, shard: Shard, rows: Sequence[dict[str, Any]], chat: Any) -> list[Any]:
+        """A question each."""
+        return ask(run, rows, [response_seed(self.seed, row["sample_id"], shard.author) for row in rows], chat)
+
+    def compute(
+        self,
+        run: Storage,
+        shard: Shard,
+        rows: Sequence[dict[str, Any]],
+        engine: Any,
+        chat: Any,
+        requests: Sequence[Any],
+    ) -> pa.Table:
         """Ask the engine once for all."""
-        from masters.engines.masked_vllm import Request, Sampling
+        from masters.engines.masked_vllm import Sampling
 
         config = self.config
         sampling = Sampling(
@@ -105,8 +134,6 @@ class GenerateTask:
             config.top_k,
             config.repetition_penalty,
         )
-        seeds = [response_seed(self.seed, row["sample_id"], shard.author) for row in rows]
-        requests = [Request(*ask(run, row, chat), seed) for row, seed in zip(rows, seeds, strict=True)]
         answers = engine.generate(requests, sampling)
         records = [
             {"sample_id": row["sample_id"], "author": shard.author, "index": index, **vars(completion)}
@@ -122,6 +149,7 @@ class LabelTask:
 
     student: str
     token_env: str
+    mirror: str | None
     stage: str = "generate"
     folder: str = "responses"
 
@@ -129,12 +157,24 @@ class LabelTask:
         """The shard's samples."""
         return read_samples(run, shard.split, shard.start, shard.stop)
 
-    def compute(self, run: Storage, shard: Shard, rows: Sequence[dict[str, Any]], engine: Any, chat: Any) -> pa.Table:
+    def requests(self, run: Storage, shard: Shard, rows: Sequence[dict[str, Any]], chat: Any) -> list[Any]:
+        """Nothing is asked."""
+        return []
+
+    def compute(
+        self,
+        run: Storage,
+        shard: Shard,
+        rows: Sequence[dict[str, Any]],
+        engine: Any,
+        chat: Any,
+        requests: Sequence[Any],
+    ) -> pa.Table:
         """Tokenise the answers."""
         from masters.models.chat import ChatProcessor
         from masters.models.folder import family_of, resolve
 
-        folder = resolve(self.student, self.token_env, weights=False)
+        folder = resolve(self.student, self.token_env, weights=False, mirror=self.mirror)
         processor = ChatProcessor(folder, family_of(folder))
         records = [
             {
@@ -150,27 +190,27 @@ class LabelTask:
         return pa.Table.from_pylist(records, schema=RESPONSES)
 
 
-def ask(run: Storage, sample: dict[str, Any], chat: Any) -> tuple[str, list[Any]]:
-    """The prompt of a sample, and its images."""
+def ask(run: Storage, samples: Sequence[dict[str, Any]], seeds: Sequence[int], chat: Any) -> list[Any]:
+    """A request for each sample: its prompt, and its images, which threads read and decode."""
+    from masters.engines.masked_vllm import Request
     from masters.models.chat import load_image
     from masters.models.prompts import messages
 
-    images = [load_image(read_image(run, name)) for name in sample["image_ids"]]
-    return chat.prompt(messages(sample)), images
+    with ThreadPoolExecutor(_READERS) as readers:
+        images = readers.map(lambda s: [load_image(read_image(run, name)) for name in s["image_ids"]], samples)
+        return [
+            Request(chat.prompt(messages(sample)), of_sample, seed)
+            for sample, of_sample, seed in zip(samples, images, seeds, strict=True)
+        ]
 
 
 def _summary(run: Storage, shards: Sequence[Shard]) -> tuple[dict[str, Any], str]:
-    counts: dict[str, Any] = {"responses": {}, "tokens": {}, "truncated": {}}
-    for shard in shards:
-        table = run.read_table(shard.file("responses"), ["token_ids", "finish_reason"])
-        lengths = pa.compute.list_value_length(table["token_ids"])
-        for key, value in (
-            ("responses", table.num_rows),
-            ("tokens", pa.compute.sum(lengths).as_py() or 0),
-            ("truncated", table["finish_reason"].to_pylist().count("length")),
-        ):
-            counts[key][shard.author] = counts[key].get(shard.author, 0) + value
-    rejects = run.read_tables(run.names("rejects/generate"), pa.schema([("row", pa.string())]), ["row"]).num_rows
+    found = count(run, "responses", shards)
+    columns = {"responses": "rows", "tokens": "tokens", "truncated": "truncated"}
+    counts: dict[str, Any] = {
+        name: {author: held[key] for author, held in found.items()} for name, key in columns.items()
+    }
+    rejects = sum(footer.num_rows for footer in run.each(run.footer, run.names("rejects/generate", ".parquet")))
     counts["rejects"] = rejects
     total, tokens = sum(counts["responses"].values()), sum(counts["tokens"].values())
     return (

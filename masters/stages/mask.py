@@ -13,6 +13,7 @@ from masters.families import MaskScope
 from masters.models.folder import family_of, fingerprint, resolve, tokens, weight_files
 from masters.reporting.progress import Screen
 from masters.stages.base import Stage
+from masters.stages.fetch import Need
 
 
 def parts(config: RunConfig) -> dict[str, Any]:
@@ -46,7 +47,11 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     return counts, listed
 
 
-STAGE = Stage("mask", (), ("thresholds",), parts, execute)
+def _models(config: RunConfig) -> list[Need]:
+    return [Need(teacher.path, config.resources.mask) for teacher in config.curriculum]
+
+
+STAGE = Stage("mask", (), ("thresholds",), parts, execute, _models)
 
 
 def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, screen: Screen) -> dict[str, Any]:
@@ -57,13 +62,12 @@ def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, scree
 
     options = remote_options(config.resources.mask)
     list_files, read_file = (ray.remote(**options)(task) for task in (_list_files, _file_thresholds))
-    family, files = ray.get(list_files.remote(teacher.path, config.student.path, config.hub_token_env))
+    hub = config.hub_token_env, config.hub_mirror
+    family, files = ray.get(list_files.remote(teacher.path, config.student.path, *hub))
     ratios = mask_ratios(teacher.r_max, teacher.mask_step)
     tensors: dict[str, Any] = {}
     with screen.track("mask", len(files), f"files of {teacher.alias}") as tracker:
-        waiting = [
-            read_file.remote(teacher.path, config.hub_token_env, file, config.mask.scope, ratios) for file in files
-        ]
+        waiting = [read_file.remote(teacher.path, *hub, file, config.mask.scope, ratios) for file in files]
         while waiting:
             ready, waiting = ray.wait(waiting)
             for found in ray.get(ready):
@@ -95,22 +99,22 @@ def _check_precision(teacher: TeacherConfig, tensors: dict[str, Any], config: Ru
         )
 
 
-def _list_files(path: str, student: str, token_env: str) -> tuple[str, list[str]]:
+def _list_files(path: str, student: str, token_env: str, mirror: str | None = None) -> tuple[str, list[str]]:
     """Family and weight files of a teacher. Raises ValueError where it is not of the student's family: train would, later."""
     from masters.models.chat import check_same_tokens
 
-    folder = resolve(path, token_env)
+    folder = resolve(path, token_env, mirror=mirror)
     try:
-        check_same_tokens(tokens(resolve(student, token_env, weights=False)), tokens(folder))
+        check_same_tokens(tokens(resolve(student, token_env, weights=False, mirror=mirror)), tokens(folder))
     except ValueError as error:
         raise ValueError(f"{student} and {path}: {error}. Take a teacher of the student's family.") from error
     return family_of(folder).name, weight_files(folder)
 
 
 def _file_thresholds(
-    path: str, token_env: str, file: str, scope: MaskScope, ratios: tuple[Decimal, ...]
+    path: str, token_env: str, mirror: str | None, file: str, scope: MaskScope, ratios: tuple[Decimal, ...]
 ) -> dict[str, Any]:
     from masters.models.thresholds import file_thresholds
 
-    folder = resolve(path, token_env)
+    folder = resolve(path, token_env, mirror=mirror)
     return file_thresholds(folder, file, family_of(folder), scope, ratios)

@@ -13,11 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from masters.reporting.progress import Tracker
+from masters.stages.meter import SECONDS
 
 COUNTERS = {
     "masters_rows": ("Rows of finished shards: done, rejected, or null (a verdict, among the done).", ("stage", "outcome")),
     "masters_tokens": ("Generated tokens, by author: a level or the student.", ("author",)),
     "masters_engine_switches": ("Changes of the mask ratio, or of the model, in a living actor.", ("stage",)),
+    "masters_engine_seconds": ("What engines do: busy, waiting (for images or a shard) or switching masks.", ("stage", "state")),
+    "masters_engine_slot_seconds": ("Seconds of full use of the sequences that an engine decodes at once.", ("stage",)),
     "masters_lost_attempts": ("Shards found begun by an actor that died without an error: preemptions.", ("stage",)),
 }  # fmt: skip
 GAUGES = {
@@ -53,6 +56,15 @@ def count_shard(stage: str, author: str, table: pa.Table, rejected: int) -> None
 def count_switch(stage: str) -> None:
     """An actor's engine changed its ratio, or was replaced by another model's."""
     _metric("masters_engine_switches").inc(1, {"stage": stage})
+
+
+def count_use(stage: str, use: Mapping[str, Any]) -> None:
+    """How an engine's time went, as `masters.stages.meter` says it."""
+    for state in SECONDS:
+        if use[f"{state}_seconds"]:
+            _metric("masters_engine_seconds").inc(use[f"{state}_seconds"], {"stage": stage, "state": state})
+    if use["slot_seconds"]:
+        _metric("masters_engine_slot_seconds").inc(use["slot_seconds"], {"stage": stage})
 
 
 def count_lost_attempt(stage: str) -> None:

@@ -63,7 +63,8 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     return counts, summary
 
 
-STAGE = Stage("prepare", (), ("samples", "images", REJECTS_FOLDER, staging.FOLDER), parts, execute)
+_OUTPUTS = ("samples", "images", REJECTS_FOLDER, staging.FOLDER)
+STAGE = Stage("prepare", (), _OUTPUTS, parts, execute, continuing=(staging.FOLDER,))
 
 
 def _checked_chunks(found: list[tuple[int, Part]], config: RunConfig, run: Storage, screen: Screen) -> list[Chunk]:
@@ -193,7 +194,7 @@ def _check_row(
     """The sample, with its place in the permutation; it is counted and its images are stored. Raises RejectError, SkipRow."""
     sample, images = check_row(row, source, reader)
     notes = sample.pop("notes")
-    counter = _counter(config.student.path, config.hub_token_env)
+    counter = _counter(config.student.path, config.hub_token_env, config.hub_mirror)
     try:
         tokens = counter.prompt(sample, [(image.width, image.height) for image in images])
     except ValueError as error:
@@ -219,9 +220,9 @@ def _longest_prompt(config: RunConfig) -> int:
 
 
 @cache
-def _counter(path: str, token_env: str) -> Any:
+def _counter(path: str, token_env: str, mirror: str | None = None) -> Any:
     """One per worker process."""
     from masters.models.prompts import PromptCounter
 
-    folder = resolve(path, token_env, weights=False)
+    folder = resolve(path, token_env, weights=False, mirror=mirror)
     return PromptCounter(folder, family_of(folder))

@@ -1,25 +1,25 @@
 """train: the gang. Ray Train keeps it together and brings it back from its last checkpoint; DeepSpeed ZeRO-3 computes."""
 
 import signal
-import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from masters.config.run import RunConfig
 from masters.data.manifests import read_manifest
-from masters.data.metrics import read_metrics
+from masters.data.metrics import each_step
 from masters.data.storage import Storage
 from masters.data.students import check_choice
 from masters.models.folder import fingerprint, resolve
 from masters.reporting.progress import Screen, Tracker
 from masters.stages import metrics
 from masters.stages.base import Stage
+from masters.stages.fetch import Need
 from masters.stages.mask import thresholds_name
 from masters.training.space import CHECKPOINTS, checkpoint_bytes, space_problems
 
-_END = "end"
 _TELL_SECONDS = 0.5
 _SAME_UP_TO_ROUNDING = {
     "gradient_checkpointing", "teacher_sharding", "offload_teacher", "offload_optimizer", "objective_gib", "metrics_every",
@@ -45,6 +45,7 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
+    from masters.engines.sharding import TIMEOUT
     from masters.stages.cluster import connect
     from masters.training.curriculum import steps
     from masters.training.loop import TrainTask, train_on_worker
@@ -63,7 +64,7 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
         trainer = TorchTrainer(
             lambda settings: train_on_worker(settings["task"]),
             train_loop_config={"task": task},
-            torch_config=TorchConfig(backend="nccl" if resources.gpus else "gloo"),
+            torch_config=TorchConfig("nccl" if resources.gpus else "gloo", timeout_s=int(TIMEOUT.total_seconds())),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=resources.gpus > 0,
@@ -81,7 +82,14 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     return _summary(run, len(planned))
 
 
-STAGE = Stage("train", ("prepare", "mask", "generate", "score"), ("train",), parts, execute)
+def _models(config: RunConfig) -> list[Need]:
+    teachers = () if config.train.objective == "sft" else config.curriculum
+    return [Need(model.path, config.resources.train) for model in (config.student, *teachers)]
+
+
+STAGE = Stage(
+    "train", ("prepare", "mask", "generate", "score"), ("train",), parts, execute, _models, continuing=(CHECKPOINTS,)
+)
 
 
 def _check_space(config: RunConfig) -> None:
@@ -98,7 +106,8 @@ def _check_space(config: RunConfig) -> None:
 
 
 def _look_for_space(config: RunConfig) -> list[str]:
-    size = checkpoint_bytes(resolve(config.student.path, config.hub_token_env), config.train)
+    folder = resolve(config.student.path, config.hub_token_env, mirror=config.hub_mirror)
+    size = checkpoint_bytes(folder, config.train)
     return [str(problem) for problem in space_problems(config, size)]
 
 
@@ -120,57 +129,49 @@ def fit(trainer: Any) -> None:
 class _Report:
     """What a worker calls after every step. The driver hears of some, twice a second at most, and of the last."""
 
-    def __init__(self, queue: Any, total: int):
-        self._queue, self._total, self._told = queue, total, 0.0
+    def __init__(self, tell: Callable[[Any], None], total: int):
+        self._tell, self._total, self._told = tell, total, 0.0
 
     def __call__(self, done: int, words: str, row: dict[str, Any]) -> None:
         now = time.monotonic()
         if not row or done == self._total or now - self._told >= _TELL_SECONDS:
             self._told = now
-            self._queue.put((done, words, row))
+            self._tell((done, words, row))
 
 
 @contextmanager
 def _progress_queue(screen: Screen, tracker: Tracker) -> Iterator[Any]:
-    """A function that workers call; what it is told is shown here, on the driver, while the gang runs.
+    """A function that workers call; what it is told is shown here, on the driver, while the gang runs."""
+    from masters.stages.cluster import heard
 
-    The queue lives where the driver does: on a spot node it would keep that node, or go with it.
-    """
-    import ray
-    from ray.util.queue import Queue
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    with metrics.showing("train", tracker) as show_terms:
 
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-
-    def show() -> None:
-        while (item := queue.get()) != _END:
+        def show(item: tuple[int, str, dict[str, Any]]) -> None:
             done, words, row = item
             if not row:
                 screen.line("train", f"continues behind step {done}")
             tracker.advance(done - tracker.done, words)
             show_terms(row)
 
-    with metrics.showing("train", tracker) as show_terms:
-        thread = threading.Thread(target=show, daemon=True)
-        thread.start()
-        try:
-            yield _Report(queue, tracker.total)
-        finally:
-            queue.put(_END)
-            thread.join()
-            queue.shutdown(force=True)
+        with heard(show) as tell:
+            yield _Report(tell, tracker.total)
 
 
 def _summary(run: Storage, steps: int) -> tuple[dict[str, Any], str]:
-    rows = read_metrics(run)
-    first, last = rows[: max(1, len(rows) // 10)], rows[-max(1, len(rows) // 10) :]
+    tenth = max(1, steps // 10)
+    first: list[dict[str, Any]] = []
+    last: deque[dict[str, Any]] = deque(maxlen=tenth)
+    dropped = 0
+    for row in each_step(run):
+        dropped += int(row.get("n_dropped", 0))
+        last.append(row)
+        if len(first) < tenth:
+            first.append(row)
     words = [f"{steps} steps"]
     for name, key in (("jsd", "divergence"), ("kl", "kl_nats"), ("nll", "loss_sft")):
         values = [[row[key] for row in part if key in row] for part in (first, last)]
         if all(values):
             words.append(f"{name} {_mean(values[0]):.3f} -> {_mean(values[1]):.3f}")
-    dropped = int(sum(row.get("n_dropped", 0) for row in rows))
     if dropped:
         words.append(f"{dropped:,} responses dropped: they hold token ids that no tokenizer knows")
     return {"steps": steps, "dropped": dropped}, ", ".join(words)

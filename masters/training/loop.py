@@ -11,6 +11,7 @@ import torch.distributed as dist
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
 from masters.engines.sharding import init_process_group
+from masters.models.folder import resolve
 from masters.training.balance import deal
 from masters.training.batches import Collator, MicroBatch
 from masters.training.checkpoints import Checkpoints, Logbook
@@ -49,6 +50,7 @@ def train_on_worker(task: TrainTask) -> None:
     import ray.train
 
     context, resources = ray.train.get_context(), task.config.resources.train
+    meet(task.config)
     device = init_process_group(context.get_local_rank(), gpu=resources.gpus > 0)
     torch.set_num_threads(max(1, int(resources.cpus)))
     cast = Cast(task.config, task.run, task.thresholds, context.get_node_rank())
@@ -59,6 +61,18 @@ def train_on_worker(task: TrainTask) -> None:
         task.progress(first, "", {})
     _run_steps(task, cast, logbook, checkpoints, first, device)
     export_last(cast, task.run, scratch_folder(task.config.train))
+
+
+def meet(config: RunConfig) -> None:
+    """Fetch what is not on this node of all that the gang will read, and wait for those who still fetch, without a limit.
+
+    Ranks that waited in a collective of torch would end the gang when its timeout is over. Later teachers are fetched now, too.
+    """
+    from ray.train.collective import barrier
+
+    for model in (config.student, *(() if config.train.objective == "sft" else config.curriculum)):
+        resolve(model.path, config.hub_token_env, mirror=config.hub_mirror)
+    barrier()
 
 
 def _run_steps(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class Cast:
         self._teacher_index = -1
         train = config.train
         self.alone = train.objective == "sft"
-        folder = resolve(config.student.path, config.hub_token_env)
+        folder = resolve(config.student.path, config.hub_token_env, mirror=config.hub_mirror)
         self.chat = ChatProcessor(folder, family_of(folder))
         self.vocabulary = [self._common_vocabulary(index) for index in range(len(config.curriculum))]
         student = Zero3Student(
@@ -143,8 +144,12 @@ class Cast:
         """The student's own without a teacher."""
         if self.alone:
             return common_vocabulary(self.chat, self.chat)
-        folder = resolve(self._config.curriculum[teacher].path, self._config.hub_token_env, weights=False)
+        folder = self._resolve(teacher, weights=False)
         return common_vocabulary(self.chat, ChatProcessor(folder, family_of(folder)))
+
+    def _resolve(self, teacher: int, weights: bool = True) -> Path:
+        config = self._config
+        return resolve(config.curriculum[teacher].path, config.hub_token_env, weights=weights, mirror=config.hub_mirror)
 
     def take_level(self, step: Step) -> None:
         """Load the step's teacher, if it is another one, and mask it at the step's ratio."""
@@ -154,7 +159,7 @@ class Cast:
             if self.trio.teacher is not None:
                 self.trio.teacher.close()
                 self.trio.teacher = None  # two may not fit
-            folder = resolve(self._config.curriculum[step.teacher].path, self._config.hub_token_env)
+            folder = self._resolve(step.teacher)
             thresholds = ThresholdsFile.from_json(self._run.read_json(self._thresholds[step.teacher]))
             train = self._config.train
             self.trio.teacher = Zero3Teacher(

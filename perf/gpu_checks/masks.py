@@ -40,7 +40,7 @@ def masked(weight: Tensor, found: tuple[int, ...], dtype: torch.dtype, cuts: tup
     """A masked copy and how many weights were below, in pieces as ranks hold them."""
     flat, count = weight.clone().view(-1), 0
     for start, stop in zip((0, *cuts), (*cuts, flat.numel()), strict=True):
-        count += mask_(flat[start:stop], found, dtype=dtype, slice_numel=flat.numel() // len(found), start=start)
+        count += int(mask_(flat[start:stop], found, dtype=dtype, slice_numel=flat.numel() // len(found), start=start))
     return flat, count
 
 
@@ -98,30 +98,29 @@ def through_a_file() -> Line:
     )
 
 
-def times() -> Iterator[Line]:
-    """GB of bf16 weights a second."""
-    weight = (0.02 * torch.randn(MATRIX)).bfloat16()
-    on_device, size, ratios = weight.to(DEVICE), weight.numel() * 2 / 1e9, RATIOS[1:3]
+def times(dtype: torch.dtype) -> Iterator[Line]:
+    """GB of weights a second; of a mask the count is part."""
+    weight = (0.02 * torch.randn(MATRIX)).to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    on_device, size, ratios = weight.to(DEVICE), weight.nbytes / 1e9, RATIOS[1:3]
     (pattern,) = thresholds(weight, ratios).patterns[1]
-    entry = TensorThresholds("bfloat16", weight.numel(), 1, {"0.20": [pattern]}, {"0.20": 0})
+    entry = TensorThresholds(name, weight.numel(), 1, {"0.20": [pattern]}, {"0.20": 0})
 
     def rate(given: Tensor, what: str) -> float:
+        masked, target = given.clone().view(-1), torch.empty_like(given)
         runs = {
             "thresholds": lambda: thresholds(given, ratios),
-            "masking": lambda: entry.apply_(given.view(-1), "0.20"),
-            "copying": lambda: given.clone(),
+            "masking": lambda: entry.apply_(masked, "0.20"),
+            "copying": lambda: target.copy_(given),
         }
         return size / seconds(runs[what])
 
     copying = rate(on_device, "copying")
-    for name, label in (("masking", "masking a matrix"), ("thresholds", f"thresholds of {len(ratios)} ratios")):
-        found = rate(on_device, name)
-        yield timing(f"{label}, {found:.1f} GB/s", "copying it", f"it takes {found / copying:.3f} times as long")
-        yield timing(
-            f"{label}, {found:.1f} GB/s",
-            "this machine's CPU",
-            f"it takes {found / rate(weight, name):.1f} times as long",
-        )
+    for what, label in (("masking", "masking a matrix"), ("thresholds", f"thresholds of {len(ratios)} ratios")):
+        found = rate(on_device, what)
+        label = f"{label}, {name}, {found:.1f} GB/s"
+        yield timing(label, "copying it", f"it takes {found / copying:.3f} times as long")
+        yield timing(label, "this machine's CPU", f"it takes {found / rate(weight, what):.1f} times as long")
 
 
 def run() -> Iterator[Line]:
@@ -130,4 +129,5 @@ def run() -> Iterator[Line]:
         for slices in (1, 4):
             yield compared(dtype, slices)
     yield through_a_file()
-    yield from times()
+    for dtype in (torch.bfloat16, torch.float32):
+        yield from times(dtype)

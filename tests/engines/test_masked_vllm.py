@@ -1,6 +1,7 @@
 """A real vLLM engine with virtual snapshots against engines on explicitly masked checkpoints, bit for bit."""
 
 import json
+import time
 from dataclasses import asdict
 from decimal import Decimal
 
@@ -95,13 +96,18 @@ def test_masks_change_the_answers(explicit):
 
 
 def test_virtual_snapshots_equal_explicit_ones_after_switches(teacher, prompts, explicit):
+    began = time.process_time()
     engine = start(teacher[0], teacher[1], "0.30")
+    restart, switches = time.process_time() - began, []
     for ratio in ("0.30", "0.50", "0.30", "0.00", "0.50"):
+        began = time.process_time()
         engine.switch(ratio)
+        switches.append(time.process_time() - began)
         assert greedy(engine, prompts) == explicit[ratio], ratio
     with pytest.raises(Exception, match=r"0\\.40|thresholds were made for"):
         engine.switch("0.40")
     engine.close()
+    assert sorted(switches)[len(switches) // 2] <= restart / 10, (switches, restart)
 
 
 @pytest.mark.parametrize("left_out", ["reset_prefix_cache", "reset_encoder_cache"])

@@ -9,7 +9,8 @@ from masters.config.resources import EngineResources
 from masters.config.score import TeacherJudge as Config
 from masters.engines.masked_vllm import MaskedEngine, engine_environment
 from masters.families.qwen2_5_vl import QWEN2_5_VL
-from masters.judging.judges import Item, TeacherJudge
+from masters.judging.engine import EngineModel
+from masters.judging.judges import Item, PromptedJudge
 from masters.judging.parser import verdict
 from masters.models.chat import ChatProcessor
 
@@ -47,7 +48,8 @@ class Recorded:
 def ask(engine, trained, attempts=2):
     engine.calls.clear()
     chat = ChatProcessor(trained[1], QWEN2_5_VL)
-    judge = TeacherJudge(engine, chat, Config(type="teacher", max_tokens=24, attempts=attempts), LONGEST, seed=5)
+    config = Config(type="teacher", max_tokens=24, attempts=attempts)
+    judge = PromptedJudge("teacher", EngineModel(engine, chat, LONGEST), config, seed=5)
     return judge.judge(ITEMS), list(engine.calls)
 
 

@@ -32,7 +32,9 @@ def kill_when(condition, recipe, storage, seconds=300, command="run"):
 
 def start_until(condition, recipe, storage, seconds=300, command="run"):
     """Start the command; it goes on when the condition holds."""
-    promptly = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}  # else a tiny gang is done before its checkpoints are on record
+    promptly = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"
+    }  # else a tiny gang is done before its checkpoints are on record
     driver = subprocess.Popen(
         [MASTERS, command, recipe, "--set", f"storage={storage}"],
         env=environment() | promptly,

@@ -29,7 +29,7 @@ class Task:
     def rows(self, run, shard):
         return [{"sample_id": f"row-{n:02d}"} for n in range(shard.start, shard.stop)]
 
-    def compute(self, run, shard, rows, engine, chat):
+    def compute(self, run, shard, rows, engine, chat, requests):
         found = sorted(set(self.bad) & {row["sample_id"] for row in rows})
         if found and self.how == "raise":
             raise RuntimeError(f"cannot take {found[0]}")
@@ -49,13 +49,13 @@ def cluster():
 def run_task(folder, task, rows=12, size=6):
     run = Storage(os.fspath(folder))
     tracker = Tracker(rows, "rows", 0, lambda _: None)
-    jobs = [Job(task, list(cut("student", "0.00", "test", 0, rows, size)))]
-    return run, run_shards(jobs, PoolResources(cpus=1), run, tracker)
+    jobs = [Job(task, list(cut("student", "0.00", "test", 0, rows, size)), "models", PoolResources(cpus=1))]
+    return run, run_shards(jobs, run, tracker)["models"]
 
 
 def test_one_row_is_rejected_with_its_reason_and_the_others_are_answered(tmp_path):
-    run, receipts = run_task(tmp_path, Task(("row-04",)))
-    assert sum(receipt["rejected"] for receipt in receipts) == 1
+    run, use = run_task(tmp_path, Task(("row-04",)))
+    assert (use["shards"], use["rejected"]) == (2, 1)
     answered = run.read_tables(run.names("answers"), PREDICTIONS)["sample_id"].to_pylist()
     assert answered == [f"row-{n:02d}" for n in range(12) if n != 4]
     (name,) = run.names("rejects/evaluate")
@@ -69,5 +69,5 @@ def test_storage_that_fails_is_no_rows_fault(tmp_path):
     with pytest.raises(Exception, match="the bucket does not answer"):
         run_task(tmp_path, Task(("row-00",), how="storage"), rows=1, size=1)
     assert Storage(os.fspath(tmp_path)).names("rejects") == []
-    _, receipts = run_task(tmp_path, Task(()), rows=1, size=1)
-    assert [receipt["rejected"] for receipt in receipts] == [0]
+    _, use = run_task(tmp_path, Task(()), rows=1, size=1)
+    assert (use["shards"], use["rejected"]) == (1, 0)

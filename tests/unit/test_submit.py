@@ -217,6 +217,9 @@ def test_storage_must_outlive_the_job(storage, count):
     problems = list(storage_problems({"storage": storage} if storage else {}))
     assert len(problems) == count
     assert all("storage = " in str(problem) and "Use s3://" in str(problem) for problem in problems)
+    mirrored = list(storage_problems({"storage": "/mnt/runs", "hub_mirror": storage}))
+    assert len(mirrored) == (count if storage else 0)
+    assert all("hub_mirror = " in str(problem) for problem in mirrored)
 
 
 def test_paths_of_this_machine_are_said(tmp_path, monkeypatch):

@@ -1,9 +1,11 @@
+import time
 from decimal import Decimal
 from fractions import Fraction
 
 import pytest
 import torch
 
+from masters.algo import masking
 from masters.algo.masking import mask_, pattern_value, thresholds
 
 RATIOS = [Decimal(r) for r in ("0", "0.05", "0.1", "0.15", "0.2", "0.5", "1")]
@@ -69,6 +71,50 @@ def test_thresholds_equal_a_float64_sort(kind, dtype):
         count = mask_(masked.view(-1), found.patterns[index], dtype=dtype, slice_numel=weight.numel())
         assert count == found.masked[index]
         assert torch.equal(masked, torch.where(expected, torch.zeros_like(weight), weight))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shift"),
+    [*((dtype, shift) for dtype in DTYPES[:2] for shift in (0, 3, 8)), (torch.float32, 16), (torch.float32, 19)],
+)
+@pytest.mark.parametrize("chunk", [7, 100, 1 << 20])
+@pytest.mark.parametrize("kind", ["normal", "ties", "constant", "negative zero", "subnormal", "outlier", "two"])
+def test_however_it_is_cut_thresholds_are_the_same(kind, chunk, dtype, shift, monkeypatch):
+    """A GPU cuts otherwise than a CPU: other chunks, and fewer bits in the first histogram."""
+    weight = _weights(kind, dtype)
+    expected = thresholds(weight, RATIOS)
+    monkeypatch.setattr(masking, "_CHUNK", {"cpu": chunk})
+    monkeypatch.setattr(masking, "_COARSE", {(dtype, "cpu"): shift})
+    assert thresholds(weight, RATIOS) == expected
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_weights_that_are_no_numbers_are_kept(dtype):
+    weight = torch.tensor([float("nan"), float("inf"), -float("inf"), -float("nan"), -0.0, 0.25, -0.5], dtype=dtype)
+    pattern = int(torch.tensor([0.5], dtype=dtype).view(masking._INTEGER[dtype]))
+    bits = masking._INTEGER[dtype]
+    masked = weight.clone()
+    assert mask_(masked, [pattern], dtype=dtype, slice_numel=7) == 2
+    assert torch.equal(masked.view(bits), torch.where(weight.abs() < 0.5, 0, weight).view(bits))
+    assert mask_(weight.clone(), [0], dtype=dtype, slice_numel=7) == 0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_masks_and_thresholds_run_at_the_speed_of_memory(dtype):
+    """A third of what perf/masking.py is to find: 2 GB in a second of CPU time."""
+    weight = (0.02 * torch.randn(1 << 23)).to(dtype)
+    found, masked = thresholds(weight, [Decimal("0.2"), Decimal("0.1")]), weight.clone()
+
+    def rate(function):
+        taken = []
+        for _ in range(5):
+            began = time.process_time()
+            function()
+            taken.append(time.process_time() - began)
+        return weight.nbytes / 1e9 / min(taken)
+
+    assert rate(lambda: mask_(masked, found.patterns[0], dtype=dtype, slice_numel=weight.numel())) > 2 / 3
+    assert rate(lambda: thresholds(weight, [Decimal("0.2"), Decimal("0.1")])) > 2 / 3
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

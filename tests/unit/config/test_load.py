@@ -122,7 +122,7 @@ def test_an_override_that_leads_nowhere(write, override):
         ("evaluate: {max_tokens: 4096}", ["evaluate.max_tokens = 4096: leaves no room for the prompt in engine.max_model_len 4096. Raise"]),
         ("score: {judge: {type: teacher, max_tokens: 9999}}", ["score.judge.max_tokens = 9999: leaves no room for the prompt"]),
         ("score: {judge: {type: rule, tolerance: 0.1}}", ["score.judge.tolerance = 0.1: is not a field of a recipe. Known here: type."]),
-        ("score: {judge: {attempts: 3}}", ["score.judge = {\"attempts\": 3}: has no type. Write one of these as type: rule, teacher."]),
+        ("score: {judge: {attempts: 3}}", ["score.judge = {\"attempts\": 3}: has no type. Write one of these as type: endpoint, model, rule, teacher."]),
         ("score: rule", ["score = \"rule\": input should be an object. Write its fields, one a line, or as {field: value}."]),
         ("train: {kl: k4}", ["train.kl = \"k4\": input should be 'exact' or 'k3'. Write one of these."]),
         ("name: My Run", ["name = \"My Run\": string should match pattern '^[a-z0-9][a-z0-9._-]{0,39}$'. Use lower-case letters"]),

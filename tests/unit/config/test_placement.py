@@ -50,6 +50,17 @@ UNPLACEABLE = {
     "judge by teacher on CPU pods": (
         {"score.judge": {"type": "teacher"}}, {}, 'curriculum[1].gpus_per_engine = 2: stage score: group "judge" has 0 GPUs a pod',
     ),
+    "the student's own engines on CPU pods": (
+        {"resources.student": {"labels": {"ray.io/node-group": "judge"}}}, {}, 'stage student: group "judge" has 0 GPUs a pod',
+    ),
+    "more of the student's own engines than pods hold": (
+        {"resources.student": {"max_actors": 9, "labels": {"ray.io/node-group": "generate"}}}, {},
+        'resources.student.max_actors = 9: stage student: group "generate" holds at most 8 actors of 1 GPUs',
+    ),
+    "more half GPUs than pods have": (
+        {"student.gpus_per_engine": 0.5, "resources.student": {"max_actors": 17, "labels": {"ray.io/node-group": "generate"}}}, {},
+        'resources.student.max_actors = 17: stage student: group "generate" holds at most 16 actors of 0.5 GPUs',
+    ),
     "no such group": (
         {"resources.score.labels": {"ray.io/node-group": "judges"}}, {}, "ray.io/node-group=judges: stage score: no group carries these labels (judge: ",
     ),
@@ -192,7 +203,9 @@ SHIPPED = [*sorted((ROOT / "recipes").rglob("*.yaml")), ROOT / "masters" / "conf
 
 @pytest.mark.parametrize("recipe", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_recipes_fit_on_the_charts_own_groups(recipe):
-    assert check_placement(load_recipe(recipe), [CHART / "values.yaml"])
+    """Those at the paper's scale on the groups of the values that they name: engines of four GPUs."""
+    values = CHART / "ci" / "paper-qwen.yaml" if recipe.parent.name == "paper" else CHART / "values.yaml"
+    assert check_placement(load_recipe(recipe), [values])
 
 
 def test_the_fallback_group_carries_the_label_of_the_group_it_stands_in_for(tmp_path):

@@ -1,7 +1,10 @@
+import pyarrow as pa
 import pytest
 
 from masters.algo.schedule import level_index
-from masters.data.shards import Shard, cut, level_range, level_shards, response_seed
+from masters.data.shards import Shard, count, cut, holding, level_range, level_shards, response_seed
+from masters.data.storage import Storage
+from masters.data.tables import RESPONSES, counted
 
 
 @pytest.mark.parametrize(("total", "levels"), [(1, 1), (5, 5), (12, 5), (100, 7), (9600, 5), (3, 3)])
@@ -45,3 +48,57 @@ def test_seeds_differ_by_run_sample_and_author_and_leave_room_for_children():
 
 def test_a_shard_is_named_by_author_and_span():
     assert Shard("student", "0.00", "train", 5, 9).file("verdicts") == "verdicts/student/00000005-00000009.parquet"
+
+
+NAMES = [
+    shard.file("responses") for author in ("t@r0.20", "student") for shard in cut(author, "0.20", "train", 0, 25, 10)
+]
+
+
+@pytest.mark.parametrize(
+    ("positions", "spans"),
+    [
+        ([0], ["00-10"]),
+        ([9], ["00-10"]),
+        ([10], ["10-20"]),
+        ([24], ["20-25"]),
+        ([25], []),
+        ([], []),
+        ([24, 3, 4], ["00-10", "20-25"]),
+    ],
+)
+def test_names_say_who_holds_a_position(positions, spans):
+    numbers = [span.replace("-", "-000000") for span in spans]
+    expected = [f"responses/{author}/000000{span}.parquet" for author in ("t@r0.20", "student") for span in numbers]
+    assert holding(NAMES, positions) == expected
+    assert holding([], positions) == []
+
+
+@pytest.fixture
+def answered(tmp_path):
+    """A run and its shards: 10 + 10 + 5 responses of as many tokens as their positions, by two authors."""
+    run = Storage(str(tmp_path))
+    shards = [shard for author in ("t@r0.20", "student") for shard in cut(author, "0.20", "train", 0, 25, 10)]
+    for shard in shards:
+        rows = [
+            {"author": shard.author, "token_ids": [1] * p, "finish_reason": "stop"}
+            for p in range(shard.start, shard.stop)
+        ]
+        run.write_table(shard.file("responses"), counted(pa.Table.from_pylist(rows, RESPONSES)))
+    return run, shards
+
+
+def test_counts_come_from_footers_alone(answered, monkeypatch):
+    run, shards = answered
+    monkeypatch.setattr(Storage, "read_table", lambda *_: pytest.fail("a row was read"))
+    expected = {"rows": 25, "tokens": 300, "truncated": 0}
+    assert count(run, "responses", shards) == {"t@r0.20": expected, "student": expected}
+    assert count(run, "responses", []) == {}
+
+
+def test_a_table_without_counts_is_counted(answered):
+    run, shards = answered
+    run.write_table(
+        shards[1].file("responses"), run.read_table(shards[1].file("responses")).replace_schema_metadata(None)
+    )
+    assert count(run, "responses", shards[:3]) == {"t@r0.20": {"rows": 25, "tokens": 300, "truncated": 0}}

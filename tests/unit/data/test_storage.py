@@ -49,7 +49,19 @@ def test_equal_tables_give_equal_bytes(storage):
     assert storage.read_table("one.parquet").equals(table)
     assert storage.read_tables(["one.parquet", "two.parquet"], table.schema).num_rows == 6
     assert storage.read_tables([], table.schema).num_rows == 0
-    assert storage.find("", table.schema, "x", [2]).num_rows == 2
+    assert storage.find(storage.names(), table.schema, "x", [2]).num_rows == 2
+    assert storage.find([], table.schema, "x", [2]).num_rows == 0
+    assert storage.find(storage.names(), table.schema, "x", []).num_rows == 0
+    assert storage.footer("one.parquet").num_rows == 3
+
+
+def test_a_function_of_each_name_in_their_order(storage):
+    names = [str(number) for number in range(50)]
+    for name in names:
+        storage.write(name, name.encode())
+    assert list(storage.each(storage.read, names)) == [name.encode() for name in names]
+    with pytest.raises(FileNotFoundError):
+        list(storage.each(storage.read, ["0", "none"]))
 
 
 def test_move_and_delete_of_folders_and_files(storage):

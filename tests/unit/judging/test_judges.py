@@ -2,9 +2,14 @@
 
 import re
 
+import pytest
+
 from masters.config.score import TeacherJudge as Config
 from masters.engines.masked_vllm import Completion
-from masters.judging.judges import Item, RuleJudge, TeacherJudge
+from masters.judging.engine import EngineModel
+from masters.judging.judges import Item, PromptedJudge, RuleJudge
+from masters.reporting.departures import departures
+from tests.stages import judged
 
 
 class Tokenizer:
@@ -37,8 +42,9 @@ def item(response, key="a/1"):
     return Item(key, "What colour?", ["red"], "text", response)
 
 
-def judge(engine, longest=1000, attempts=3):
-    return TeacherJudge(engine, Chat(), Config(type="teacher", max_tokens=32, attempts=attempts), longest, seed=0)
+def judge(engine, longest=1000, attempts=3, **fields):
+    config = Config(type="teacher", max_tokens=32, attempts=attempts, **fields)
+    return PromptedJudge("teacher", EngineModel(engine, Chat(), longest), config, seed=0)
 
 
 def honest(prompt, _):
@@ -132,3 +138,31 @@ def test_multiple_choice_has_letter_and_text_as_ground_truth_and_goes_by_options
 def test_the_rule_judge():
     verdicts = RuleJudge(0.05).judge([item("Red."), item("green")])
     assert [v.value for v in verdicts] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("second_prompt", "first", "value", "rounds"),
+    [
+        ("unclear", "the same <answer>1</answer>", 1, 1),
+        ("unclear", "other <answer>0</answer>", 0, 1),
+        ("unclear", "the same", 1, 2),
+        ("unclear", "<answer>maybe</answer>", None, 2),
+        ("always", "the same <answer>1</answer>", 1, 2),
+    ],
+)
+def test_the_second_prompt_may_be_left_out_where_the_first_score_is_clear(second_prompt, first, value, rounds):
+    engine = Engine(lambda prompt, _: "1" if "<overall_summary " in prompt else first)
+    (verdict,) = judge(engine, attempts=1, second_prompt=second_prompt).judge([item("red")])
+    assert verdict.value == value
+    assert verdict.explanation == first
+    assert len(engine.asked) == rounds
+
+
+def test_what_a_recipe_says_about_the_second_prompt_is_a_departure_and_the_default_is_not(tmp_path):
+    default = {item.field for item in departures(judged.config(tmp_path, {"type": "teacher", "max_tokens": 64}))}
+    fields = {"judge": {"type": "teacher", "second_prompt": "unclear"}, "match_first": True}
+    found = {item.field: item for item in departures(judged.config(tmp_path, fields.pop("judge"), score=fields))}
+    assert found.keys() - default == {"score.judge.second_prompt", "score.match_first"}
+    assert found["score.judge.second_prompt"].paper == "always"
+    (rule,) = [d for d in departures(judged.config(tmp_path, {"type": "rule"})) if d.field == "score.judge"]
+    assert (rule.value, rule.paper) == ("rule", "teacher")

@@ -11,6 +11,7 @@ from masters.judging.repetition import is_repetitive
         "It is. " * 10,
         "I think so, for I have looked at it twice. " + "yes " * 12,
         "哈" * 20,
+        "😀" * 20,
         "a b c " * 7 + "and more",
     ],
 )
@@ -24,6 +25,8 @@ def test_one_phrase_over_and_over(text):
         "",
         "red",
         "1111",
+        "😀😀😀",
+        "😀🚗🏠🌳" * 4,
         "0.3333333",
         "very very very good",
         "no, no",

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub import ResolvedRevision
 from safetensors.torch import load_file, save_file
 
 from masters.models.checkpoint import load_model
@@ -110,14 +111,14 @@ def test_a_checkpoint_that_lacks_a_weight_is_refused(folder):
 
 
 def test_a_name_on_the_hub_is_pinned_to_its_commit_and_a_folder_is_not(monkeypatch, tmp_path):
-    asked = []
+    commit, asked = "c0ffee" + "0" * 34, []
 
-    def download(name, *, revision, token, ignore_patterns):
-        asked.append((name, revision, ignore_patterns is not None))
-        return f"/cache/snapshots/{revision or 'c0ffee'}"
+    def answer(api, name, *, revision):
+        asked.append((name, revision))
+        return ResolvedRevision(initial=revision, resolved=commit, repo_id=name, repo_type="model")
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert pinned("owner/model", "HF_TOKEN") == "owner/model@c0ffee"
-    assert pinned("owner/model@c0ffee", "HF_TOKEN") == "owner/model@c0ffee"
+    monkeypatch.setattr("huggingface_hub.HfApi.resolve_revision", answer)
+    for path in ("owner/model", "owner/model@main", f"owner/model@{commit}"):
+        assert pinned(path, "HF_TOKEN") == f"owner/model@{commit}"
     assert pinned(str(tmp_path), "HF_TOKEN") == str(tmp_path)
-    assert asked == [("owner/model", None, True), ("owner/model", "c0ffee", True)]
+    assert asked == [("owner/model", None), ("owner/model", "main")]

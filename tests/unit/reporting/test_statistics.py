@@ -1,8 +1,9 @@
+import math
 import random
 
 import pytest
 
-from masters.reporting.statistics import accuracy_interval, paired_interval, student_quantile
+from masters.reporting.statistics import accuracy_interval, kappa_interval, paired_interval, student_quantile
 
 
 def test_wilsons_interval_by_hand():
@@ -13,7 +14,11 @@ def test_wilsons_interval_by_hand():
 
 @pytest.mark.parametrize(
     ("compute", "message"),
-    [(lambda: accuracy_interval([]), "no answers"), (lambda: paired_interval([], [], []), "no questions")],
+    [
+        (lambda: accuracy_interval([]), "no answers"),
+        (lambda: paired_interval([], [], []), "no questions"),
+        (lambda: kappa_interval([], [], []), "no answers"),
+    ],
 )
 def test_nothing_to_take_an_interval_of(compute, message):
     with pytest.raises(ValueError, match=message):
@@ -119,3 +124,40 @@ def test_questions_about_one_image_never_count_as_more_than_independent():
     correct = [i % 2 == 0 for i in range(200)]  # every image has one right and one wrong
     clustered, alone = accuracy_interval(correct, [i // 2 for i in range(200)]), accuracy_interval(correct)
     assert alone.low - 0.002 < clustered.low <= alone.low
+
+
+@pytest.mark.parametrize(
+    ("neither", "second", "first", "both", "kappa"),
+    [(15, 10, 5, 20, 0.4), (25, 0, 0, 25, 1.0), (0, 25, 25, 0, -1.0), (10, 10, 10, 10, 0.0), (45, 15, 25, 15, 0.1304)],
+)
+def test_kappa_by_hand(neither, second, first, both, kappa):
+    pairs = [(False, False)] * neither + [(False, True)] * second + [(True, False)] * first + [(True, True)] * both
+    found = kappa_interval(*zip(*pairs, strict=True), range(len(pairs)))
+    assert found.value == pytest.approx(kappa, abs=1e-4)
+    assert found.low <= found.value <= found.high
+
+
+def test_kappa_of_one_verdict_is_not_defined_and_its_interval_is_wide():
+    found = kappa_interval([True] * 30, [True] * 30, range(30))
+    assert math.isnan(found.value)
+    assert found.high - found.low > 0.5
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_the_interval_of_kappa_holds_the_true_one(size):
+    """Judges that see the answers of a question (a cluster) alike, and differ from each other on a fifth of all questions."""
+    rng = random.Random(0)
+    held, widths = 0, []
+    for _ in range(200):
+        first, second, clusters = [], [], []
+        for cluster in range(60):
+            truth, differs = rng.random() < 0.5, rng.random() < 0.2
+            for _ in range(size):
+                first.append(truth)
+                second.append(truth != differs)
+                clusters.append(cluster)
+        found = kappa_interval(first, second, clusters)
+        held += found.low <= 0.6 <= found.high
+        widths.append(found.high - found.low)
+    assert held >= 0.9 * 200
+    assert sum(widths) / 200 < 0.6

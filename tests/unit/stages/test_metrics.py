@@ -1,6 +1,7 @@
 """What is counted for which shard; Ray's own metric objects are replaced by ones that remember."""
 
 import time
+from dataclasses import asdict
 
 import pyarrow as pa
 import pytest
@@ -74,7 +75,7 @@ def test_a_shard_that_was_begun_by_a_dead_actor_is_a_lost_attempt(calls, tmp_pat
     from masters.data.shards import Shard
     from masters.data.storage import Storage
     from masters.data.trials import Trial
-    from masters.stages.shard_pool import ShardWorker
+    from masters.stages.shard_worker import ShardWorker
 
     class Task:
         stage, folder = "generate", "responses"
@@ -82,14 +83,15 @@ def test_a_shard_that_was_begun_by_a_dead_actor_is_a_lost_attempt(calls, tmp_pat
         def rows(self, run, shard):
             return [{"sample_id": "a"}]
 
-        def compute(self, run, shard, rows, engine, chat):
+        def compute(self, run, shard, rows, engine, chat, requests):
             return pa.table({"token_ids": pa.array([[1, 2]])})
 
     run, shard = Storage(str(tmp_path)), Shard("student", "0.00", "train", 0, 1)
     run.write_json("failures/generate/student-00000000.json", Trial().start([0]).to_json())
-    ShardWorker([Task()], [None], run)._finish(shard)
+    batch = pa.Table.from_pylist([{"job": 0, "place": 0, **asdict(shard)}])
+    ShardWorker([Task()], [None], run)(batch)
     assert ("masters_lost_attempts", 1, "generate") in calls
     assert ("masters_tokens", 2, "student") in calls
     calls.clear()
-    ShardWorker([Task()], [None], run)._finish(shard)
+    ShardWorker([Task()], [None], run)(batch)
     assert "masters_lost_attempts" not in [call[0] for call in calls]
