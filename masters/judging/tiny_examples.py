@@ -59,8 +59,6 @@ def examples(question: Question, rng: random.Random, held_out: bool) -> Iterator
             continue
         seen.add(response)
         verdict = int(matches(response, question.answers, "text", 0.0))
-        if kind == "other words" and not verdict:
-            continue  # right for people, wrong by the rule: neither teaches anything
         yield Example(kind, question.text, label, response, verdict, _explain(_meaning(question), meant, verdict))
 
 

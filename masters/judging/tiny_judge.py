@@ -1,8 +1,8 @@
 """Supervised training of the tiny judge on the two prompts that LLM judges are asked: what `masters tiny train judge` runs.
 
 All responses to a question share its prompt in one row, as branches; so do the summaries of the second prompt. The first half
-of the steps leaves out the system prompts, and the delimiters' codes grow from nothing: to find and compare two answers is learned
-much sooner in a short text.
+of the steps leaves out the system prompts, and the delimiters' codes grow from nothing: to find and compare two answers is
+learned much sooner in a short text.
 """
 
 import random

@@ -52,7 +52,7 @@ class Nodes:
     def __init__(self, cpus: int = 1):
         from ray.cluster_utils import Cluster
 
-        self._second_node = {"num_cpus": cpus, "node_ip_address": "127.0.0.1"}
+        self._second_node = {"num_cpus": cpus}
         self._cluster = Cluster(True, head_node_args={**self._second_node, "include_dashboard": False})
         self._second = self._cluster.add_node(**self._second_node)
         self.address = self._cluster.address
@@ -122,19 +122,26 @@ class Chaos:
         deadline = time.monotonic() + 1800
         while time.monotonic() < deadline:
             driver = self._start(stage, nodes)
-            while driver.poll() is None:
-                moment = time.monotonic() + self._random.uniform(0, LONGEST)
-                while time.monotonic() < moment and driver.poll() is None:
-                    time.sleep(0.02)
-                if driver.poll() is None and len(self.killed) < until:
-                    self._kill(self._kinds[len(self.killed)], nodes, driver)
-            printed = driver.communicate()[0]
+            try:
+                self._disturb(nodes, driver, until)
+                printed = driver.communicate(timeout=600)[0]
+            finally:
+                driver.kill()
             if driver.returncode == 0:
                 _say(printed.strip().splitlines()[-1])
                 return
             if driver.returncode != -signal.SIGKILL:
                 _say(f"{stage} ended with status {driver.returncode}: {printed[-2000:]}")
         raise AssertionError(f"{stage} did not end in half an hour")
+
+    def _disturb(self, nodes: Nodes, driver: subprocess.Popen, until: int) -> None:
+        """Kill something now and then, until so many have died or the driver has ended."""
+        while driver.poll() is None and len(self.killed) < until:
+            moment = time.monotonic() + self._random.uniform(0, LONGEST)
+            while time.monotonic() < moment and driver.poll() is None:
+                time.sleep(0.02)
+            if driver.poll() is None:
+                self._kill(self._kinds[len(self.killed)], nodes, driver)
 
     def _start(self, stage: str, nodes: Nodes) -> subprocess.Popen:
         command = [MASTERS, stage, self._recipe, "--set", f"storage={self._storage}"]

@@ -61,6 +61,8 @@ def write_images(folder: Path, count: int) -> list[tuple[str, tuple]]:
         made.append((f"{number}.png", drawn.questions))
     drawn.image.resize((400, 1)).save(folder / "narrow.png")
     drawn.image.convert("F").save(folder / "float.tif")
+    drawn.image.resize((1, 1)).save(folder / "pixel.png")
+    drawn.image.resize((5000, 4000)).save(folder / "large.jpg", quality=50)
     (folder / "corrupt.png").write_bytes((folder / "0.png").read_bytes()[:80])
     (folder / "empty.png").write_bytes(b"")
     (folder / "text.png").write_text("not an image")
@@ -88,6 +90,9 @@ def write_llava(folder: Path, images: int = 12) -> Path:
             "question": "Is <image> the same as <image>?",
             "answer": "No.",
         },
+        {"id": "one-pixel", "image": "pixel.png"},
+        {"id": "twenty-megapixels", "image": "large.jpg"},
+        {"id": "emoji", "answer": "\U0001f600"},
     ]
     lines += [json.dumps(_record(fields, good)) for fields in special]
     turns = [

@@ -68,6 +68,9 @@ def test_good_rows_are_samples_in_a_fixed_order_at_a_fixed_level(finished):
         *(f"mine/good-{i}" for i in range(12)),
         "mine/text-only",
         "mine/two-images",
+        "mine/one-pixel",
+        "mine/twenty-megapixels",
+        "mine/emoji",
         "mine/talk#0",
         "mine/talk#1",
     }

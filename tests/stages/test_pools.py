@@ -57,7 +57,7 @@ def tables(tmp_path_factory):
     """What the tasks of each pool wrote down."""
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": 1, "node_ip_address": "127.0.0.1"}
+    node = {"num_cpus": 1}
     cluster = Cluster(True, head_node_args={**node, "labels": {"pool": "teacher"}, "include_dashboard": False})
     run = Storage(str(tmp_path_factory.mktemp("pools")))
     try:
