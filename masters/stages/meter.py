@@ -12,7 +12,7 @@ SECONDS = ("busy", "waiting", "switching")
 
 
 class Meter:
-    """Every second of an engine since its first shard, as one of SECONDS. Calls of the actor share it."""
+    """Every second of an engine from its first shard on, as one of SECONDS. Calls of the actor share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,6 +35,12 @@ class Meter:
         yield
         with self._lock:
             self._become("waiting")
+
+    def rest(self) -> None:
+        """The engine ends; no second counts until the next one has its first shard."""
+        with self._lock:
+            self._become("waiting")
+            self._now = None
 
     def leave(self, engine: Any) -> dict[str, Any]:
         """A shard is done; what was used since another one was.

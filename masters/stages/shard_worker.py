@@ -186,6 +186,7 @@ class ShardWorker:
         if self._loaded is None or self._loaded.spec != spec:
             if self._loaded is not None and self._loaded.engine is not None:
                 metrics.count_switch(task.stage)
+                self._meter.rest()
                 self._loaded.engine.close()
             self._loaded = start_engine(spec, self._run, ratio)
         loaded = self._loaded

@@ -45,3 +45,17 @@ def test_every_second_since_the_first_shard_is_of_one_kind(clock):
 def test_without_an_engine_nothing_is_used():
     found = meter.Meter().leave(None)
     assert (found["tokens"], found["busy_seconds"]) == (0, 0)
+
+
+def test_while_another_engine_starts_nothing_counts(clock):
+    metered = meter.Meter()
+    metered.begin()
+    clock[0] += 4
+    metered.leave(Engine())
+    clock[0] += 1
+    metered.rest()
+    clock[0] += 50
+    metered.begin()
+    clock[0] += 2
+    found = metered.leave(Engine())
+    assert (found["busy_seconds"], found["waiting_seconds"]) == (2, 1)
