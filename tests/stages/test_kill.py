@@ -88,6 +88,11 @@ def checkpointed_steps(run):
     return [r["metrics"]["step"] for r in json.loads(text)["checkpoint_results"]] if text.endswith(b"}") else []
 
 
+def written_steps(run):
+    """The last step whose log is written; the checkpoint before that step's is then on record, since each waits for the last."""
+    return max((int(name.rpartition("/")[2].partition("-")[0]) for name in run.names("train/rewards")), default=0)
+
+
 @pytest.fixture(scope="module")
 def killed(finished, tmp_path_factory):
     """(run directory, what the last command printed, what was there at each kill)."""
@@ -102,17 +107,20 @@ def killed(finished, tmp_path_factory):
     seen["shards"] = {name: run.read(name) for name in run.names("responses", ".parquet")}
 
     def in_train():
-        return bool(checkpointed_steps(run))
+        return written_steps(run) >= 10
 
     assert kill_when(in_train, finished.recipe, storage) == []
     seen["steps"] = max(checkpointed_steps(run))
     seen["student"] = run.names("train/student")
+    wanted = max(seen["steps"] + 10, written_steps(run) + 5)  # what lies there of the attempt that died is no news
 
     def further():
-        return max(checkpointed_steps(run), default=0) > seen["steps"]
+        return written_steps(run) >= wanted
 
-    driver = start_until(further, finished.recipe, storage)
-    gang = gang_of(driver.pid)
+    driver, gang = start_until(further, finished.recipe, storage), []
+    while len(gang) < 2:  # a process that changes its title has none for a moment
+        assert driver.poll() is None, driver.stdout.read()
+        gang = gang_of(driver.pid)
     os.kill(gang[0], signal.SIGKILL)
     seen["gang"], printed = gang, driver.communicate(timeout=300)[0]
     assert driver.returncode == 0, printed
