@@ -74,11 +74,18 @@ def _processes_of(driver: int) -> list[int]:
 
 
 def _mentions(process: Path, driver: int) -> bool:
-    """Ray's session directory carries the driver's process id."""
+    """Ray's session directory carries the driver's process id: in the command, or, of workers with a title, in open logs.
+
+    A node's agents look for their parent once in a while only; they write nothing of a run.
+    """
     try:
-        return f"_{driver}/".encode() in (process / "cmdline").read_bytes().replace(b"\0", b"/")
+        command = (process / "cmdline").read_bytes().replace(b"\0", b"/").decode(errors="replace")
+        places = [command, *(os.readlink(opened) for opened in (process / "fd").iterdir())]
     except OSError:
         return False
+    return any(f"_{driver}/" in place for place in places) and not command.startswith(
+        ("ray::Dashboard", "ray::RuntimeEnv")
+    )
 
 
 def checkpointed_steps(run):
