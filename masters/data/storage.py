@@ -143,8 +143,8 @@ class Storage:
         if not self._is_local:
             self.write_table(name, table)
             return True
-        own = f"{name}.{uuid.uuid4().hex}"
-        own = f"{own.rpartition('/')[0]}/.{own.rpartition('/')[2]}"
+        folder, _, base = name.rpartition("/")
+        own = f"{folder}/.{base}.{uuid.uuid4().hex}"
         self.write_table(own, table)
         try:
             os.link(self._path(own), self._path(name))

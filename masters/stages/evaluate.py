@@ -38,7 +38,7 @@ from masters.stages.base import Stage
 from masters.stages.fetch import Need
 from masters.stages.generate import UNMASKED, ask
 from masters.stages.shard_pool import Job, run_stage_shards
-from masters.stages.shard_worker import EngineSpec
+from masters.stages.shard_worker import EngineSpec, Ready
 
 BASELINE, TRAINED = "baseline", "student"
 _PARTS = "evaluation/parts"
@@ -178,19 +178,11 @@ class PredictTask:
         """A question each."""
         return ask(run, rows, [response_seed(0, row["sample_id"], shard.author) for row in rows], chat)
 
-    def compute(
-        self,
-        run: Storage,
-        shard: Shard,
-        rows: Sequence[dict[str, Any]],
-        engine: Any,
-        chat: Any,
-        requests: Sequence[Any],
-    ) -> pa.Table:
+    def compute(self, shard: Shard, rows: Sequence[dict[str, Any]], ready: Ready) -> pa.Table:
         """Ask the engine once for all."""
         from masters.engines.masked_vllm import Sampling
 
-        answers = engine.generate(requests, Sampling(1, self.max_tokens, 0.0))
+        answers = ready.engine.generate(ready.requests, Sampling(1, self.max_tokens, 0.0))
         records = [
             {
                 "sample_id": row["sample_id"],

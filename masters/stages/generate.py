@@ -21,7 +21,7 @@ from masters.stages.base import Stage
 from masters.stages.fetch import Need
 from masters.stages.mask import thresholds_name
 from masters.stages.shard_pool import Job, run_stage_shards
-from masters.stages.shard_worker import EngineSpec
+from masters.stages.shard_worker import EngineSpec, Ready
 
 UNMASKED = "0.00"
 _READERS = 8  # images in flight: of a folder they wait for the disk, of an object store for the network
@@ -113,15 +113,7 @@ class GenerateTask:
         """A question each."""
         return ask(run, rows, [response_seed(self.seed, row["sample_id"], shard.author) for row in rows], chat)
 
-    def compute(
-        self,
-        run: Storage,
-        shard: Shard,
-        rows: Sequence[dict[str, Any]],
-        engine: Any,
-        chat: Any,
-        requests: Sequence[Any],
-    ) -> pa.Table:
+    def compute(self, shard: Shard, rows: Sequence[dict[str, Any]], ready: Ready) -> pa.Table:
         """Ask the engine once for all."""
         from masters.engines.masked_vllm import Sampling
 
@@ -134,7 +126,7 @@ class GenerateTask:
             config.top_k,
             config.repetition_penalty,
         )
-        answers = engine.generate(requests, sampling)
+        answers = ready.engine.generate(ready.requests, sampling)
         records = [
             {"sample_id": row["sample_id"], "author": shard.author, "index": index, **vars(completion)}
             for row, completions in zip(rows, answers, strict=True)
@@ -161,15 +153,7 @@ class LabelTask:
         """Nothing is asked."""
         return []
 
-    def compute(
-        self,
-        run: Storage,
-        shard: Shard,
-        rows: Sequence[dict[str, Any]],
-        engine: Any,
-        chat: Any,
-        requests: Sequence[Any],
-    ) -> pa.Table:
+    def compute(self, shard: Shard, rows: Sequence[dict[str, Any]], ready: Ready) -> pa.Table:
         """Tokenise the answers."""
         from masters.models.chat import ChatProcessor
         from masters.models.folder import family_of, resolve

@@ -18,6 +18,7 @@ from masters.data.storage import Storage
 from masters.data.tables import VERDICTS
 from masters.judging.matching import matches
 from masters.judging.repetition import is_repetitive
+from masters.stages.shard_worker import Ready
 
 JUDGED = VERDICTS.append(pa.field("key", pa.string()))
 """Of all authors together; `key` is what a prompted judge was told, or null."""
@@ -76,15 +77,7 @@ class ScoreTask:
         """Judges ask in rounds: nothing is made ready."""
         return []
 
-    def compute(
-        self,
-        run: Storage,
-        shard: Shard,
-        rows: Sequence[dict[str, Any]],
-        engine: Any,
-        chat: Any,
-        requests: Sequence[Any],
-    ) -> pa.Table:
+    def compute(self, shard: Shard, rows: Sequence[dict[str, Any]], ready: Ready) -> pa.Table:
         """Rules first, the judge for what they leave."""
         from masters.judging.judges import Item
 
@@ -106,12 +99,12 @@ class ScoreTask:
                 )
                 if not by:
                     asked.append((records[-1], item_of(sample, response["text"])))
-        self._decide(asked, engine, chat)
+        self._decide(asked, ready)
         return pa.Table.from_pylist(records, schema=JUDGED if self.sources else VERDICTS)
 
-    def _decide(self, asked: Sequence[tuple[dict[str, Any], Any]], engine: Any, chat: Any) -> None:
+    def _decide(self, asked: Sequence[tuple[dict[str, Any], Any]], ready: Ready) -> None:
         """Verdicts, and who gave them, into the records of the items."""
-        judge = make_judge(self.config, self.longest, self.seed, engine, chat, self.workers)
+        judge = make_judge(self.config, self.longest, self.seed, ready.engine, ready.chat, self.workers)
         if isinstance(self.config.judge, RuleJudge):
             for (record, _), verdict in zip(asked, judge.judge([item for _, item in asked]), strict=True):
                 record.update(verdict=verdict.value, judge=judge.name, explanation=verdict.explanation)

@@ -75,6 +75,14 @@ class EngineSpec:
                 yield Path(local)
 
 
+class Ready(NamedTuple):
+    """What a task works with: an engine, its chat processor, and the requests that it has made ready; without a model nothing."""
+
+    engine: Any = None
+    chat: Any = None
+    requests: Sequence[Any] = ()
+
+
 class ShardTask(Protocol):
     """What is done with the rows of a shard. Must be picklable."""
 
@@ -96,16 +104,8 @@ class ShardTask(Protocol):
         """What the engine will be asked first about these rows, so that it can be made ready; may be nothing."""
         ...
 
-    def compute(
-        self,
-        run: Storage,
-        shard: Shard,
-        rows: Sequence[dict[str, Any]],
-        engine: Any,
-        chat: Any,
-        requests: Sequence[Any],
-    ) -> pa.Table:
-        """The table of some of the shard's rows, whose `requests` are ready. Without a model engine and chat are None."""
+    def compute(self, shard: Shard, rows: Sequence[dict[str, Any]], ready: Ready) -> pa.Table:
+        """The table of some of the shard's rows, about which the requests are."""
         ...
 
 
@@ -115,13 +115,6 @@ class Loaded(NamedTuple):
     spec: EngineSpec | None
     engine: Any
     chat: Any
-
-
-class Ready(NamedTuple):
-    """Requests about all rows of a shard, preprocessed for an engine."""
-
-    engine: Any
-    requests: list[Any]
 
 
 class ShardWorker:
@@ -176,8 +169,7 @@ class ShardWorker:
         if loaded is None or loaded.spec is None or loaded.spec != spec:
             return None
         try:
-            with self._preparing:
-                return Ready(loaded.engine, loaded.engine.prepare(task.requests(self._run, shard, rows, loaded.chat)))
+            return self._prepared(task, shard, rows, loaded)
         except Exception:  # noqa: BLE001  raised again in the shard's turn, where the row that is to blame is found
             return None
 
@@ -215,7 +207,7 @@ class ShardWorker:
             try:
                 fits = ready is not None and ready.engine is loaded.engine and len(trial.running) == len(rows)
                 asked = [rows[index] for index in trial.running]
-                table = self._attempt(task, shard, asked, loaded, ready.requests if fits and ready else None)
+                table = self._attempt(task, shard, asked, loaded, ready if fits else None)
             except OSError:  # storage or the machine: no row is to blame
                 self._run.write_json(record, replace(trial, running=()).to_json())
                 raise
@@ -236,24 +228,21 @@ class ShardWorker:
             self._run.delete(record)
             raise
 
+    def _prepared(self, task: ShardTask, shard: Shard, rows: Sequence[dict[str, Any]], loaded: Loaded) -> Ready:
+        with self._preparing:
+            requests = loaded.engine.prepare(task.requests(self._run, shard, rows, loaded.chat))
+        return Ready(loaded.engine, loaded.chat, requests)
+
     def _attempt(
-        self,
-        task: ShardTask,
-        shard: Shard,
-        rows: Sequence[dict[str, Any]],
-        loaded: Loaded,
-        requests: list[Any] | None,
+        self, task: ShardTask, shard: Shard, rows: Sequence[dict[str, Any]], loaded: Loaded, ready: Ready | None
     ) -> pa.Table:
-        engine = loaded.engine
         if loaded.spec is None:
-            return task.compute(self._run, shard, rows, None, None, ())
-        if requests is None:
-            with self._preparing:
-                requests = engine.prepare(task.requests(self._run, shard, rows, loaded.chat))
+            return task.compute(shard, rows, Ready())
+        ready = ready or self._prepared(task, shard, rows, loaded)
         self._meter.begin()
         if not loaded.spec.resources.overlap:
-            engine.reset_caches()
-        return task.compute(self._run, shard, rows, engine, loaded.chat, requests)
+            loaded.engine.reset_caches()
+        return task.compute(shard, rows, ready)
 
     def _commit(self, task: ShardTask, shard: Shard, table: pa.Table, rejected: Iterable[tuple[str, str]]) -> None:
         """Rejects first: the shard counts as done when its table is there. What is there already stays: whoever was thought

@@ -97,7 +97,6 @@ class Chaos:
         storage: where its run directory goes; the stages before generate are done there.
         kills: how many, at least one of each kind where there are as many.
         seed: of moments and kinds.
-        variables: more environment for the drivers and the nodes.
     """
 
     def __init__(self, recipe: Path, storage: Path, kills: int, seed: int):

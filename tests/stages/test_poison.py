@@ -29,7 +29,7 @@ class Task:
     def rows(self, run, shard):
         return [{"sample_id": f"row-{n:02d}"} for n in range(shard.start, shard.stop)]
 
-    def compute(self, run, shard, rows, engine, chat, requests):
+    def compute(self, shard, rows, ready):
         found = sorted(set(self.bad) & {row["sample_id"] for row in rows})
         if found and self.how == "raise":
             raise RuntimeError(f"cannot take {found[0]}")

@@ -32,7 +32,7 @@ class Task:
     def requests(self, run, shard, rows, chat):
         return []
 
-    def compute(self, run, shard, rows, engine, chat, requests):
+    def compute(self, shard, rows, ready):
         began = time.time()
         time.sleep(1)
         node = ray.get_runtime_context().get_node_labels()["pool"]

@@ -7,6 +7,7 @@ import pytest
 
 from masters.cli import main
 from masters.stages.score_task import ScoreTask
+from masters.stages.shard_worker import Ready
 from tests import loopback
 from tests.loopback import honest, served
 from tests.stages import judged
@@ -19,7 +20,7 @@ def run(tmp_path):
     run = judged.write_run(recipe)
     task = ScoreTask(recipe.score, 1024, 0)
     for shard in judged.shards(recipe):
-        run.add_table(shard.file("verdicts"), task.compute(run, shard, task.rows(run, shard), None, None, ()))
+        run.add_table(shard.file("verdicts"), task.compute(shard, task.rows(run, shard), Ready()))
     run.write_json("run.json", {"recipe": recipe.model_dump(mode="json")})
     return run
 

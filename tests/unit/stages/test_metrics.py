@@ -83,7 +83,7 @@ def test_a_shard_that_was_begun_by_a_dead_actor_is_a_lost_attempt(calls, tmp_pat
         def rows(self, run, shard):
             return [{"sample_id": "a"}]
 
-        def compute(self, run, shard, rows, engine, chat, requests):
+        def compute(self, shard, rows, ready):
             return pa.table({"token_ids": pa.array([[1, 2]])})
 
     run, shard = Storage(str(tmp_path)), Shard("student", "0.00", "train", 0, 1)

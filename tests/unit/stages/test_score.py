@@ -6,6 +6,7 @@ from masters.config.score import RuleJudge, ScoreConfig
 from masters.data.shards import Shard
 from masters.stages.score import judge_identity, parts
 from masters.stages.score_task import ScoreTask
+from masters.stages.shard_worker import Ready
 from masters.stages.verdict_tables import _take_apart
 from tests import loopback
 from tests.loopback import honest, served
@@ -23,7 +24,7 @@ def verdicts(text, answers, answer_type="text", options=None, author="student", 
     sample = {"sample_id": "a/1", "question": "?", "answers": answers, "answer_type": answer_type, "options": options}
     shard = Shard(author, "0", "train", 0, 1)
     rows = [{**sample, "responses": [{"author": author, "index": 0, "text": text}]}]
-    (row,) = ScoreTask(config, 100, 0).compute(None, shard, rows, None, None, ()).to_pylist()
+    (row,) = ScoreTask(config, 100, 0).compute(shard, rows, Ready()).to_pylist()
     return row["verdict"], row["judge"]
 
 
@@ -72,7 +73,7 @@ def judge_together(folder, script, starts, **score):
         task = ScoreTask(recipe.score, 1024, 0, sources)
         for start in starts:
             unit = Shard("endpoint", "0.00", "train", start, min(start + 8, 30))
-            run.add_table(unit.file(task.folder), task.compute(run, unit, task.rows(run, unit), None, None, ()))
+            run.add_table(unit.file(task.folder), task.compute(unit, task.rows(run, unit), Ready()))
     units = [(name, *map(int, name[-25:-8].split("-"))) for name in run.names("judged", ".parquet")]
     for shard in sources:
         held = [name for name, start, stop in units if start < shard.stop and shard.start < stop]
