@@ -73,20 +73,24 @@ class EndpointModel:
             ) as client,
         ):
             replies = await asyncio.gather(*(self._ask(client, free, question) for question in questions))
-            await self._look_whether_it_answers(client)
-            lost = [place for place, reply in enumerate(replies) if reply.failure and not _is_refusal(reply)]
+            await self._look_whether_it_answers(client, replies)
+            lost = [place for place, reply in enumerate(replies) if reply.failure and not _is_refusal(reply.failure)]
             if lost and self._failed_in_a_row < _GIVE_UP:  # it was away for a while, or these take too long
                 again = await asyncio.gather(*(self._ask(client, free, questions[place]) for place in lost))
                 for place, reply in zip(lost, again, strict=True):
                     replies[place] = reply
-                await self._look_whether_it_answers(client)
+                await self._look_whether_it_answers(client, replies)
         self._check()
         return replies
 
-    async def _look_whether_it_answers(self, client: openai.AsyncOpenAI) -> None:
-        """Where the last requests failed: if the simplest one does, too, it is not the questions, and nothing of this counts."""
+    async def _look_whether_it_answers(self, client: openai.AsyncOpenAI, replies: Sequence[Reply]) -> None:
+        """Where the last requests failed: if the simplest one does, too, it is not the questions, and nothing of this counts.
+
+        A server that answers some and then refuses one answers: in which order they end says nothing.
+        """
         if 0 < self._failed_in_a_row < _GIVE_UP:
-            failed = (await self._request(client, _SIMPLEST)).failure
+            answers = _is_refusal(self._last_failure) and not all(reply.failure for reply in replies)
+            failed = not answers and (await self._request(client, _SIMPLEST)).failure
             self._failed_in_a_row = _GIVE_UP if failed else 0
 
     async def _ask(self, client: openai.AsyncOpenAI, free: asyncio.Semaphore, question: Question) -> Reply:
@@ -180,9 +184,9 @@ class _Paced(httpx2.AsyncHTTPTransport):
             raise httpx2.ReadTimeout(f"no answer within {self._seconds:g} seconds", request=request) from error
 
 
-def _is_refusal(reply: Reply) -> bool:
+def _is_refusal(failure: str) -> bool:
     """Whether a request is itself at fault: it will not get better."""
-    return reply.failure.startswith("HTTP 4") and not reply.failure.startswith(("HTTP 408", "HTTP 409", "HTTP 429"))
+    return failure.startswith("HTTP 4") and not failure.startswith(("HTTP 408", "HTTP 409", "HTTP 429"))
 
 
 def _line(text: str) -> str:

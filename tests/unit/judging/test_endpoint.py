@@ -81,8 +81,11 @@ def test_a_zero_is_what_the_judge_says_and_nothing_else():
     assert [v.value for v in verdicts] == [1, 0, 1]
 
 
-def test_one_bad_request_among_good_ones():
+@pytest.mark.parametrize("last", ["bad", "red"])
+def test_one_bad_request_among_good_ones(last):
     def script(number, body):
+        if f"\n{last}\n" in loopback.user_text(body):
+            time.sleep(0.3)
         return loopback.broken(400) if "\nbad\n" in loopback.user_text(body) else honest(number, body)
 
     with served(script) as server:
