@@ -213,7 +213,10 @@ def main() -> None:
         jobs = {"train": train, "small live": small_live, "mask": mask, "unseen": unseen, "levels": levels}
         torch.save(jobs[what](**paths), f"{out}-{rank}.pt")
         dist.barrier()
-    dist.destroy_process_group()
+    # DeepSpeed keeps its process groups whatever is destroyed, so gloo's threads run on; an interpreter that took itself apart
+    # around them was seen to abort. What there is to say is in the files.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":
