@@ -31,6 +31,23 @@ def make_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def make_family(tmp_path_factory):
+    """make_family(kind, size, seed) -> folder of a tiny model of a family with random weights."""
+    from masters.models.tiny_families import make as make_folder
+
+    made = {}
+
+    def make(kind: str, size: str = "student", seed: int = 1, **options) -> Path:
+        key = (kind, size, seed, *options.items())
+        if key not in made:
+            made[key] = tmp_path_factory.mktemp(f"{kind}-{size}-{seed}")
+            make_folder(kind, made[key], size, seed, **options)
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def trained():
     """The trained pair that ships with the project: (student, teacher)."""
     root = Path(__file__).parents[1] / "models" / "tiny"

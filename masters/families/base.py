@@ -6,6 +6,31 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 MaskScope = Literal["linear", "language_model", "all"]
+NOTHING = r"$^"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Where a file's tensor lies in a parameter, both flattened: `numel` weights from `start` on."""
+
+    parameter: str
+    start: int
+    numel: int
+
+
+@dataclass(frozen=True)
+class Experts:
+    """How files hold mixture-of-experts weights, which transformers keeps in two parameters a layer: gate_up_proj and down_proj.
+
+    Attributes:
+        stacked: tensors of shape [experts, ...]: one threshold for each expert.
+        single: tensors of one expert, with groups `stem`, `expert` and `matrix` (gate, up or down): pieces of a parameter.
+        turned: stacked tensors are [experts, in, out] in files, [experts, out, in] in parameters.
+    """
+
+    stacked: str = NOTHING
+    single: str = NOTHING
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -17,35 +42,35 @@ class Family:
         architecture: class name in the checkpoint's `architectures`.
         embeddings: token, position and patch embeddings, never in scope `linear`.
         head: the output projection, never in scope `linear`.
-        routers: mixture-of-experts routers, never in scope `linear`.
         vision: everything before the language model (tower and projector), out of scope `language_model`.
         projector: what brings the tower's features into the language model; in `vision`, too.
-        stacked_experts: tensors of shape [experts, ...]: one threshold for each expert.
-        renames: (pattern, replacement) pairs, the first that matches gives the name of the module's parameter.
         image_placeholder: the text that stands for one image in a prompt.
         vision_tokens: tokens that the model would replace by image features, never valid in a response.
         end_of_turn: the token that ends an answer; it is trained on.
         image_tokens: how many tokens an image of (width, height) pixels takes, with the image processor's settings as its
             folder has them; raises ValueError for a shape that the processor refuses.
+        renames: (pattern, replacement) pairs, the first that matches gives the name of the module's parameter.
+        routers: mixture-of-experts routers, never in scope `linear`.
+        experts: mixture-of-experts weights.
     """
 
     name: str
     architecture: str
     embeddings: str
     head: str
-    routers: str
     vision: str
     projector: str
-    stacked_experts: str
-    renames: tuple[tuple[str, str], ...]
     image_placeholder: str
     vision_tokens: tuple[str, ...]
     end_of_turn: str
     image_tokens: Callable[[int, int, Mapping[str, Any]], int]
+    renames: tuple[tuple[str, str], ...] = ()
+    routers: str = NOTHING
+    experts: Experts = Experts()
 
     def in_scope(self, file_name: str, shape: Sequence[int], scope: MaskScope) -> bool:
         """Whether the tensor is masked: weights of two or more dimensions; biases and norms never."""
-        if len(shape) < 2 or not (file_name.endswith(".weight") or re.search(self.stacked_experts, file_name)):
+        if len(shape) < 2 or not (file_name.endswith(".weight") or re.search(self.experts.stacked, file_name)):
             return False
         if scope == "all":
             return True
@@ -61,10 +86,23 @@ class Family:
 
     def slices(self, file_name: str, shape: Sequence[int]) -> int:
         """How many thresholds the tensor gets: the number of stacked experts, else 1."""
-        return shape[0] if len(shape) > 2 and re.search(self.stacked_experts, file_name) else 1
+        return shape[0] if len(shape) > 2 and re.search(self.experts.stacked, file_name) else 1
+
+    def piece(self, file_name: str, numel: int) -> Piece:
+        """What the tensor of a checkpoint file becomes: a whole parameter, or one expert's part of a stacked one.
+
+        A part of gate_up_proj lies behind those of the experts before it, two each; `up` behind its own `gate`.
+        """
+        found = re.search(self.experts.single, file_name)
+        if found is None:
+            return Piece(self.parameter_name(file_name), 0, numel)
+        stem, expert, matrix = found["stem"], int(found["expert"]), found["matrix"]
+        if matrix == "down":
+            return Piece(self.parameter_name(f"{stem}.down_proj"), expert * numel, numel)
+        return Piece(self.parameter_name(f"{stem}.gate_up_proj"), (2 * expert + (matrix == "up")) * numel, numel)
 
     def parameter_name(self, file_name: str) -> str:
-        """The name of the Hugging Face parameter that the tensor of a checkpoint file becomes."""
+        """The name of the Hugging Face parameter that a whole tensor of a checkpoint file becomes."""
         for pattern, replacement in self.renames:
             if re.search(pattern, file_name):
                 return re.sub(pattern, replacement, file_name)

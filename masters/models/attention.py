@@ -82,13 +82,22 @@ def attention(
     return attend(q, k, v, plan.calls(q), scaling)[None], None
 
 
+def padding_mask(*sizes: Any, attention_mask: Tensor | None = None, **others: Any) -> Tensor | None:
+    """What transformers asks for before the first layer: a mask where a batch is filled up (the model generates), else None.
+
+    Packed rows go by their plan. transformers would take positions that begin anew for packing of its own, and make a mask.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    return None if attention_mask is None else sdpa_mask(*sizes, attention_mask=attention_mask, **others)
+
+
 def attach(model: Any) -> None:
     """Let the language model of a loaded model attend by plans."""
     from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import sdpa_mask
 
     AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)  # for generation; without any padding it is None
+    AttentionMaskInterface.register(NAME, padding_mask)
     model.config.get_text_config()._attn_implementation = NAME
 
 

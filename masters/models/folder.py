@@ -144,17 +144,20 @@ def fingerprint(path: str, token_env: str, *, any_family: bool = False) -> str:
     return digest.hexdigest()[:16]
 
 
-def parameter_count(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> int:
-    """Weights in the files, from their headers; tied ones count once, and only tensors whose name `counts`."""
-    count = 0
+def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in the files, by its name, from their headers."""
+    found: dict[str, tuple[int, ...]] = {}
     for name in weight_files(folder):
         with open(folder / name, "rb") as stream:
             (header,) = struct.unpack("<Q", stream.read(8))
             tensors = json.loads(stream.read(header))
-        count += sum(
-            math.prod(entry["shape"]) for key, entry in tensors.items() if key != "__metadata__" and counts(key)
-        )
-    return count
+        found |= {key: tuple(entry["shape"]) for key, entry in tensors.items() if key != "__metadata__"}
+    return found
+
+
+def parameter_count(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> int:
+    """Weights in the files; tied ones count once, and only tensors whose name `counts`."""
+    return sum(math.prod(shape) for name, shape in shapes(folder).items() if counts(name))
 
 
 def copy_all_but_weights(source: Path, target: Path) -> None:

@@ -110,9 +110,10 @@ def prompt_positions(model: Any, input_ids: Tensor, media: dict[str, Tensor]) ->
 def hidden_states(model: Any, packed: Packed, media: dict[str, Tensor]) -> Tensor:
     """The states [T, H] that predict the targets, of a model from `load_model`; raises ValueError for another."""
     check_attached(model)
+    positions = packed.position_ids
     output = model.model(
         input_ids=packed.input_ids,
-        position_ids=packed.position_ids,
+        position_ids=positions[0] if len(positions) == 1 else positions,  # models of one axis want none
         plan=packed.plan,
         use_cache=False,
         **media,

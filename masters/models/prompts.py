@@ -105,12 +105,9 @@ def _template(folder: Path) -> tuple[str, dict[str, str]]:
 
 
 def _image_settings(folder: Path) -> dict[str, Any]:
-    """Settings of the image processor, as either of the two files that transformers writes has them."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        settings = _read_json(folder / name)
-        if found := settings.get("image_processor", settings if name.startswith("pre") else None):
-            return found
-    return {}
+    """Settings of the processor and, before them, of its image processor, from either of the two files that hold these."""
+    whole = _read_json(folder / "processor_config.json")
+    return {**whole, **(whole.get("image_processor") or _read_json(folder / "preprocessor_config.json"))}
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Three choices make models of this size learn (notes in the README): initial weig
 10, so that neighbouring image columns differ, and two layers.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -56,7 +56,21 @@ SIZES = {
 
 
 def build_tokenizer(texts: Iterable[str] = ()) -> Any:
-    """A byte-level BPE trained on the questions and answers of the charts, and on more texts; the same on every machine."""
+    """The tokenizer of a tiny Qwen2.5-VL."""
+    tokenizer = train_tokenizer(SPECIAL_TOKENS, CHAT_TEMPLATE, texts)
+    tokenizer.image_token, tokenizer.video_token = QWEN2_5_VL.vision_tokens
+    return tokenizer
+
+
+def train_tokenizer(special: Sequence[str], template: str, texts: Iterable[str] = (), **named: str) -> Any:
+    """A byte-level BPE trained on the questions and answers of the charts, and on more texts; the same on every machine.
+
+    Args:
+        special: special tokens, with the first ids.
+        template: of chats.
+        texts: more of what it is trained on.
+        named: special tokens that a processor asks the tokenizer for by a name.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -65,16 +79,16 @@ def build_tokenizer(texts: Iterable[str] = ()) -> Any:
     raw.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     raw.train_from_iterator(chain(_corpus(), texts), trainer)
+    more = {"extra_special_tokens": named} if named else {}
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=2048
+        tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=2048, **more
     )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.image_token, tokenizer.video_token = QWEN2_5_VL.vision_tokens
+    tokenizer.chat_template = template
     return tokenizer
 
 

@@ -5,6 +5,7 @@ kernel is the whole patch, which is slow, and was reported broken in bf16 on the
 """
 
 import copy
+import inspect
 from itertools import pairwise
 from typing import Any
 
@@ -70,7 +71,10 @@ class _PatchLinear(nn.Conv3d):
 
 
 def attach(model: Any) -> None:
-    """Let the image tower of a loaded model work so; weights, their names and shapes stay what they were."""
+    """Let the image tower of a loaded model work so; weights, their names and shapes stay what they were.
+
+    Towers without windows, which see equal tiles in a batch, attend as torch does.
+    """
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attention)
@@ -78,8 +82,9 @@ def attach(model: Any) -> None:
     # A copy: from a model's own config others are built, and transformers would look for a flash-attention package.
     own = copy.copy(shared)
     own._attn_implementation = NAME
+    windows = any("cu_seqlens" in inspect.signature(module.forward).parameters for module in model.modules())
     for module in model.modules():
-        if getattr(module, "config", None) is shared:
+        if windows and getattr(module, "config", None) is shared:
             module.config = own
         if type(module) is nn.Conv3d and module.stride == module.kernel_size and module.groups == 1:
             module.__class__ = _PatchLinear
