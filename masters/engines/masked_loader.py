@@ -53,7 +53,20 @@ class WorkerExtension:
         worker: Any = self
         extra = {**worker.vllm_config.load_config.model_loader_extra_config, "ratio": ratio}
         worker.update_config({"load_config": {"model_loader_extra_config": extra}})
+        if current_platform.is_cpu():
+            _forget_expert_kernels(worker.model_runner.get_model())
         worker.reload_weights()
+
+
+def _forget_expert_kernels(model: nn.Module) -> None:
+    """Have vLLM pack experts' weights anew as they are loaded again: on CPUs it does so for a layer without a kernel only.
+
+    Else it copies weights as they are over packed ones, in silence where both have as many bytes.
+    """
+    for module in model.modules():
+        method: Any = getattr(module, "quant_method", None)
+        if hasattr(method, "moe_kernel"):
+            method.moe_kernel = None
 
 
 if model_loader._LOAD_FORMAT_TO_MODEL_LOADER.get(LOAD_FORMAT) is not MaskedModelLoader:

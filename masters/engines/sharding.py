@@ -92,9 +92,15 @@ def load_split(
         groups: None splits over all ranks.
     """
     import deepspeed
-    from transformers import AutoConfig
+    from accelerate import init_empty_weights
+    from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.integrations import HfDeepSpeedConfig, unset_hf_deepspeed_config
 
+    original = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with init_empty_weights():
+        # Whatever transformers imports for a model is imported here: a class that is made while zero.Init lasts loses what
+        # decorators have put around its __init__ when that ends (experts lose their config).
+        AutoModelForImageTextToText.from_config(original)
     splitting, split = HfDeepSpeedConfig(config), deepspeed.zero.Init  # from_pretrained looks for a living config
     deepspeed.zero.Init = partial(split, data_parallel_group=groups and groups.within)  # and knows no group
     try:
@@ -106,7 +112,7 @@ def load_split(
     if groups is not None:  # transformers reads weights on rank 0 alone; other nodes have split what was never read
         for parameter in model.parameters():
             dist.broadcast(parameter.ds_tensor.data, groups.first, group=groups.across)
-    return AutoConfig.from_pretrained(folder).dtype or torch.float32, model
+    return original.dtype or torch.float32, model
 
 
 def initialize(model: Any, config: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> Any:

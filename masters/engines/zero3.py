@@ -5,7 +5,7 @@ inside the forward of its output head. Frozen models are asked once a step, for 
 heads stay gathered while the student goes through these.
 """
 
-import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from masters.algo.terms import Head
 from masters.engines.sharding import NodeGroups, gathered, initialize, load_split
 from masters.engines.universal import TAG, load_cut_anew, ranks_of
-from masters.families import Family
+from masters.families import Family, Piece
+from masters.models.checkpoint import write_like
 from masters.models.folder import family_of
 from masters.models.joining import in_pieces
 from masters.models.packing import Packed, hidden_states
@@ -134,12 +135,13 @@ class Zero3Student:
         return dict(state)
 
     def export(self, target: Path) -> None:
-        """All ranks: gather the weights, one at a time; rank 0 writes a Hugging Face folder in the dtype of the original."""
+        """All ranks: gather the weights, one at a time; rank 0 writes them as the original's files, names and dtypes are."""
         state = {name: weight.to(self._dtype) for name, weight in gathered(self.vlm) if self.engine.global_rank == 0}
         if self.engine.global_rank == 0:
-            self.vlm.save_pretrained(target, state_dict=state)
-            # The same architecture; what is saved above names the precision of training as the dtype of the weights.
-            shutil.copyfile(self.folder / "config.json", target / "config.json")
+            if self.vlm.config.tie_word_embeddings:
+                embeddings = self.vlm.get_input_embeddings().weight
+                state["lm_head.weight"] = next(state[n] for n, p in self.vlm.named_parameters() if p is embeddings)
+            write_like(self.folder, state, target)
 
 
 class Zero3Frozen:
@@ -222,8 +224,9 @@ class Zero3Teacher(Zero3Frozen):
         super().__init__(folder, precision, groups, edited=True, offload=offload)
         self._thresholds, self._within = thresholds, groups and groups.within
         self.ratio, self.sparsity = UNMASKED, 0.0
-        self._shards = dict(_shards(self.vlm, thresholds, family_of(folder)))
-        self._originals = {name: _kept(parameter.ds_tensor) for name, parameter in self._shards.items()}
+        self._pieces = _pieces(self.vlm, thresholds, family_of(folder))
+        self._parameters = {piece.parameter: parameter for piece, parameter in self._pieces.values()}
+        self._originals = {name: _kept(parameter.ds_tensor) for name, parameter in self._parameters.items()}
         own = [(self._valid(name, kept) == 0).sum() for name, kept in self._originals.items()]
         self._own_zeros = self._sums(own)
 
@@ -234,29 +237,38 @@ class Zero3Teacher(Zero3Frozen):
             ValueError: where others are masked than were counted, or forwards would not see the mask.
         """
         self._thresholds.check_ratio(ratio)
-        counts = [torch.zeros((), dtype=torch.int64)] * len(self._shards)
-        for number, (name, parameter) in enumerate(self._shards.items()):
-            shard = parameter.ds_tensor
-            shard.data.copy_(self._originals[name])
-            valid = self._valid(name, shard.data)
-            if ratio != UNMASKED and valid.numel():
-                start = self._rank * shard.numel()
-                counts[number] = self._thresholds.tensors[name].apply_(valid, ratio, start)
+        for name, parameter in self._parameters.items():
+            parameter.ds_tensor.data.copy_(self._originals[name])
         if ratio != UNMASKED:
-            for name, below in zip(self._shards, self._sums(counts), strict=True):
+            counts = [self._mask(name, ratio) for name in self._pieces]
+            for name, below in zip(self._pieces, self._sums(counts), strict=True):
                 self._thresholds.check_count(name, ratio, below)
         self._measure(ratio)
         self.ratio = ratio
+
+    def _mask(self, name: str, ratio: str) -> Tensor:
+        """Mask what this rank's shard holds of a file's tensor; how many of its weights fell below the threshold."""
+        piece, parameter = self._pieces[name]
+        shard = self._valid(piece.parameter, parameter.ds_tensor.data)
+        start = self._rank * parameter.ds_tensor.numel()
+        first, end = max(start, piece.start), min(start + shard.numel(), piece.start + piece.numel)
+        if first >= end:
+            return torch.zeros((), dtype=torch.int64)
+        entry = self._thresholds.tensors[name]
+        return entry.apply_(shard[first - start : end - start], ratio, first - piece.start)
 
     def _measure(self, ratio: str) -> None:
         """Count the zeros of the gathered weights: those below the threshold, and where it is 0 the tensor's own."""
         import deepspeed
 
         zeros, weights = 0, 0
-        for (name, parameter), own in zip(self._shards.items(), self._own_zeros, strict=True):
+        expected = dict.fromkeys(self._parameters, 0)
+        for name, (piece, _) in self._pieces.items():
+            expected[piece.parameter] += 0 if ratio == UNMASKED else self._thresholds.tensors[name].masked[ratio]
+        for (name, parameter), own in zip(self._parameters.items(), self._own_zeros, strict=True):
             with deepspeed.zero.GatheredParameters([parameter]):
                 found = parameter.numel() - int(parameter.detach().count_nonzero())
-            masked = 0 if ratio == UNMASKED else self._thresholds.tensors[name].masked[ratio]
+            masked = expected[name]
             if not max(masked, own) <= found <= masked + own:
                 raise ValueError(
                     f"{name}: {found} weights are 0 where forwards gather it, of {masked} that ratio {ratio} masks: the mask was "
@@ -270,19 +282,20 @@ class Zero3Teacher(Zero3Frozen):
         return dist.get_rank(self._within)
 
     def _valid(self, name: str, shard: Tensor) -> Tensor:
-        """A shard without what fills up the last one."""
-        left = self._shards[name].ds_numel - self._rank * shard.numel()
+        """A parameter's shard without what fills up the last one."""
+        left = self._parameters[name].ds_numel - self._rank * shard.numel()
         return shard[: max(0, min(shard.numel(), left))]
 
     def _sums(self, counts: Sequence[Tensor]) -> list[int]:
-        """Counts of each tensor over the ranks that share the model."""
+        """Counts over the ranks that share the model."""
         total = torch.stack([count.to(self.engine.device) for count in counts])
         dist.all_reduce(total, group=self._within)
         return [int(count) for count in total.tolist()]
 
     def close(self) -> None:
         """Free the memory, the kept originals included."""
-        self._shards.clear()
+        self._pieces.clear()
+        self._parameters.clear()
         self._originals.clear()
         super().close()
 
@@ -336,15 +349,19 @@ def _groups(model: nn.Module, family: Family, factors: Mapping[str, float]) -> l
     return [{"params": params, "decay": decay, "lr_factor": factor} for (factor, decay), params in groups.items()]
 
 
-def _shards(model: nn.Module, thresholds: ThresholdsFile, family: Family) -> Iterable[tuple[str, Any]]:
-    """(name in the checkpoint file, parameter) of everything that is masked."""
+def _pieces(model: nn.Module, thresholds: ThresholdsFile, family: Family) -> dict[str, tuple[Piece, Any]]:
+    """By its name in the checkpoint file, the parameter that a masked tensor is, or is a piece of."""
     parameters: dict[str, Any] = dict(model.named_parameters())
+    found, covered = {}, Counter[str]()
     for name, entry in thresholds.tensors.items():
-        parameter = parameters.get(family.parameter_name(name))
-        if parameter is None:
-            raise ValueError(f"{name}: has thresholds, but the model has no parameter {family.parameter_name(name)}")
-        if parameter.ds_numel != entry.numel:
+        piece = family.piece(name, entry.numel)
+        if piece.parameter not in parameters:
+            raise ValueError(f"{name}: has thresholds, but the model has no parameter {piece.parameter}")
+        found[name] = piece, parameters[piece.parameter]
+        covered[piece.parameter] += entry.numel
+    for name, (piece, parameter) in found.items():
+        if covered[piece.parameter] != parameter.ds_numel:
             raise ValueError(
-                f"{name}: {parameter.ds_numel} weights, thresholds are of {entry.numel}: another checkpoint"
+                f"{name}: {parameter.ds_numel} weights, thresholds are of {covered[piece.parameter]}: another checkpoint"
             )
-        yield name, parameter
+    return found

@@ -88,6 +88,10 @@ class Family:
         """How many thresholds the tensor gets: the number of stacked experts, else 1."""
         return shape[0] if len(shape) > 2 and re.search(self.experts.stacked, file_name) else 1
 
+    def turned(self, file_name: str) -> bool:
+        """Whether a tensor's last two dimensions are swapped in its file."""
+        return self.experts.turned and re.search(self.experts.stacked, file_name) is not None
+
     def piece(self, file_name: str, numel: int) -> Piece:
         """What the tensor of a checkpoint file becomes: a whole parameter, or one expert's part of a stacked one.
 

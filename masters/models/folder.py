@@ -79,6 +79,11 @@ def family_of(folder: Path) -> Family:
     except OSError as error:
         raise ValueError(f"{folder}: has no config.json, so it is no Hugging Face model folder") from error
     kind = config.get("model_type")
+    if kind == "internvl_chat":
+        raise ValueError(
+            f"{folder}: is in OpenGVLab's layout, which runs code from the hub. Take the Hugging Face layout of the same model: "
+            "the repository whose name ends in -hf for InternVL3, in -HF for InternVL3.5 (OpenGVLab/InternVL3_5-8B-HF)."
+        )
     if kind not in FAMILIES:
         raise ValueError(f"{folder}: model_type {kind} is not a family that Masters knows: {', '.join(FAMILIES)}")
     return FAMILIES[kind]
@@ -127,7 +132,7 @@ def fingerprint(path: str, token_env: str, *, any_family: bool = False) -> str:
         return pinned(path, token_env).partition("@")[2]
     folder = Path(path)
     if not any_family:
-        family_of(folder)
+        check_experts(folder)
     digest = hashlib.sha256()
     for file in sorted(folder.iterdir()):
         if file.suffix in _SETTINGS and file.name not in _NO_SETTINGS and file.is_file():
@@ -153,6 +158,30 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             tensors = json.loads(stream.read(header))
         found |= {key: tuple(entry["shape"]) for key, entry in tensors.items() if key != "__metadata__"}
     return found
+
+
+def check_experts(folder: Path) -> None:
+    """Raise ValueError where stacked experts are not laid out as on the hub, or where that cannot be told.
+
+    transformers itself saves them turned; vLLM would not load these, or load them wrongly.
+    """
+    family = family_of(folder)
+    text = json.loads((folder / "config.json").read_text()).get("text_config") or {}
+    for name, shape in shapes(folder).items():
+        if not family.turned(name):
+            continue
+        hidden, width = text["hidden_size"], text["moe_intermediate_size"]
+        expected = (hidden, 2 * width) if "gate_up" in name else (width, hidden)
+        if expected[0] == expected[1]:
+            raise ValueError(
+                f"{folder}: {name} holds square matrices, {hidden} x {hidden}, so it cannot be told whether they are turned, "
+                "and the model is not taken. Give it another moe_intermediate_size."
+            )
+        if shape[1:] != expected:
+            raise ValueError(
+                f"{folder}: {name} is {list(shape)}, where the hub has [experts, in, out], {[shape[0], *expected]}: it is from "
+                "save_pretrained, and vLLM would misread it. Swap the last two dimensions of every gate_up_proj and down_proj."
+            )
 
 
 def parameter_count(folder: Path, counts: Callable[[str], bool] = lambda name: True) -> int:

@@ -10,7 +10,7 @@ from masters.config.models import TeacherConfig
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
 from masters.families import MaskScope
-from masters.models.folder import family_of, fingerprint, resolve, tokens, weight_files
+from masters.models.folder import check_experts, family_of, fingerprint, resolve, tokens, weight_files
 from masters.reporting.progress import Screen
 from masters.stages.base import Stage
 from masters.stages.fetch import Need
@@ -108,6 +108,7 @@ def _list_files(path: str, student: str, token_env: str, mirror: str | None = No
         check_same_tokens(tokens(resolve(student, token_env, weights=False, mirror=mirror)), tokens(folder))
     except ValueError as error:
         raise ValueError(f"{student} and {path}: {error}. Take a teacher of the student's family.") from error
+    check_experts(folder)
     return family_of(folder).name, weight_files(folder)
 
 

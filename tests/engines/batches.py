@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from masters.data.sources.charts import scene
-from masters.families.qwen2_5_vl import QWEN2_5_VL
 from masters.models.chat import ChatProcessor
+from masters.models.folder import family_of
 from masters.training.balance import deal
 from masters.training.batches import Collator, MicroBatch
 from masters.training.groups import Group, Response
@@ -24,7 +24,7 @@ class ChartCollator(Collator):
 
 def make_steps(student: Path, count: int, groups: int = 6) -> list[tuple[str, list[Group]]]:
     """(ratio, groups) of each step."""
-    chat, rng = ChatProcessor(student, QWEN2_5_VL), random.Random(0)
+    chat, rng = ChatProcessor(student, family_of(student)), random.Random(0)
     steps = []
     for number in range(count):
         made = []
@@ -49,6 +49,6 @@ def rank_batches(
     student: Path, groups: Sequence[Group], rank: int, world: int, most: int, model: Any, most_tokens: int = 0
 ) -> list[MicroBatch]:
     """What one rank takes through the models in one step: `most` groups at once, and tokens."""
-    collate = ChartCollator(None, ChatProcessor(student, QWEN2_5_VL), model)
+    collate = ChartCollator(None, ChatProcessor(student, family_of(student)), model)
     passes = deal([group.tokens for group in groups], world, most, most_tokens)
     return [collate([groups[place] for place in dealt[rank]]) for dealt in passes]

@@ -1,16 +1,11 @@
 """A student that goes on from a checkpoint, on as many ranks or on others, against one that never stopped: 2 -> 1 -> 2."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
+from tests.engines.ranks import launch
+
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
-ROOT = Path(__file__).parents[2]
 STEPS = 9
 
 KINDS = {
@@ -39,13 +34,7 @@ def folder(make_model, tmp_path_factory):
             }
             for kind, (precision, factors, _) in KINDS.items() for name, load, until, saves in jobs
         ]  # fmt: skip
-        (folder / f"{number}.json").write_text(json.dumps(plan))
-        command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_addr=127.0.0.1",
-                   "--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0",
-                   str(ROOT / "tests/engines/checkpoint_worker.py"), f"{folder}/{number}.json"]  # fmt: skip
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-        assert done.returncode == 0, done.stderr[-3000:]
+        launch(ranks, "checkpoint_worker.py", plan, folder / f"{number}.json")
     return folder
 
 

@@ -1,12 +1,8 @@
 """Two real ZeRO-3 workers against one process of plain PyTorch, and against exported checkpoints."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,9 +16,9 @@ from masters.models.checkpoint import load_model, tensors
 from masters.models.packing import hidden_states
 from masters.models.thresholds import ThresholdsFile, export_masked, file_thresholds
 from tests.engines.batches import make_steps, rank_batches
+from tests.engines.ranks import launch
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
-ROOT = Path(__file__).parents[2]
 PARTS = ("tower", "projector", "language_model")
 
 
@@ -74,19 +70,6 @@ def student(make_model):
     return make_model("student", 1)
 
 
-def run_ranks(ranks, jobs, models, folder):
-    """The folder of what each rank found in each job: <job>-<rank>.pt. One start for all jobs: imports take longest."""
-    jobs = [{"out": folder / name, **models, **job} for name, job in jobs.items()]
-    (folder / "jobs.json").write_text(json.dumps(jobs, default=str))
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={ranks}", "--master_addr=127.0.0.1", "--master_port=0",
-               "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0", str(ROOT / "tests/engines/zero3_worker.py"), str(folder / "jobs.json")]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
-    told = [line for line in done.stderr.splitlines() if "Warning" not in line]
-    assert done.returncode == 0, "\n".join(told)[-5000:]
-    return folder
-
-
 @pytest.fixture(scope="module")
 def models(student, teacher, tmp_path_factory):
     """What a job may ask for; in the recipe the teacher comes twice, as if it were two."""
@@ -106,14 +89,25 @@ def models(student, teacher, tmp_path_factory):
     return {"student": student, "teacher": teacher[0], "thresholds": teacher[1], "recipe": storage / "recipe.yaml"}
 
 
+def run(ranks, jobs, models, folder):
+    """The folder of what each rank found in each job: <job>-<rank>.pt."""
+    launch(
+        ranks,
+        "zero3_worker.py",
+        [{"out": folder / n, **models, **job} for n, job in jobs.items()],
+        folder / "jobs.json",
+    )
+    return folder
+
+
 @pytest.fixture(scope="module")
 def two_workers(models, tmp_path_factory):
-    return run_ranks(2, JOBS, models, tmp_path_factory.mktemp("ranks"))
+    return run(2, JOBS, models, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.fixture(scope="module")
 def two_nodes(models, tmp_path_factory):
-    return run_ranks(4, NODE_JOBS, models, tmp_path_factory.mktemp("nodes"))
+    return run(4, NODE_JOBS, models, tmp_path_factory.mktemp("nodes"))
 
 
 def found(folder, job, ranks=(0, 1)):
