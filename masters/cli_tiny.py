@@ -1,6 +1,7 @@
-"""The commands `tiny ...`: how the models are made that ship in models/."""
+"""The commands `tiny ...`: how the models are made that ship in models/, and random ones of every family."""
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -8,11 +9,6 @@ from typing import Annotated
 import typer
 
 app = typer.Typer(help="Tiny models of a real architecture, for a run on one CPU machine.", no_args_is_help=True)
-
-
-@app.callback()
-def tiny() -> None:
-    """Keep `train` a command of its own: typer would fold a lone one into its group."""
 
 
 @app.command()
@@ -45,3 +41,27 @@ def train(
     share, of = ("agreement", "responses") if size == "judge" else ("accuracy", "questions")
     words = f"{share} {100 * measured[share]:.1f} % of {measured[of]} test {of}"
     screen.line("tiny", f"{folder}: {measured['parameters']:,} weights, {words}", time.monotonic() - began)
+
+
+@app.command()
+def make(
+    family: Annotated[
+        str, typer.Argument(help="qwen2_5_vl, qwen3_vl, qwen3_vl_moe, internvl3, internvl3_5 or internvl3_5_moe.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Folder to write the model to.")],
+    size: Annotated[str, typer.Option(help="student, or teacher: wider and deeper.")] = "student",
+    seed: Annotated[int, typer.Option(help="Of the weights.")] = 0,
+) -> None:
+    """Make a tiny model of a family with random weights and the real processor: it answers nonsense, and everything runs."""
+    if (folder / "config.json").exists():
+        raise ValueError(f"{folder}: holds a model already. Name another folder.")
+    began = time.monotonic()
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which transformers imports, says what it did not find
+    from transformers.utils import logging
+
+    from masters.models import tiny_families
+    from masters.reporting.progress import Screen
+
+    logging.disable_progress_bar()
+    weights = tiny_families.make(family, folder, size, seed)
+    Screen().line("tiny", f"{folder}: {family}, {weights:,} random weights", time.monotonic() - began)

@@ -161,12 +161,19 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 
 
 def check_experts(folder: Path) -> None:
-    """Raise ValueError where stacked experts are not laid out as on the hub, or where that cannot be told.
+    """Raise ValueError where vLLM and transformers would make two models of stacked experts, or where that cannot be told.
 
     transformers itself saves them turned; vLLM would not load these, or load them wrongly.
     """
     family = family_of(folder)
+    if not family.experts.turned:
+        return
     text = json.loads((folder / "config.json").read_text()).get("text_config") or {}
+    if not text.get("norm_topk_prob"):
+        raise ValueError(
+            f"{folder}: text_config.norm_topk_prob of config.json is {text.get('norm_topk_prob')}; vLLM goes by it, transformers "
+            "always normalises, so they would be two models. Set it to true."
+        )
     for name, shape in shapes(folder).items():
         if not family.turned(name):
             continue

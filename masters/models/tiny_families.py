@@ -21,7 +21,7 @@ SIZES = {
     "student": TinySize(hidden=64, layers=2, vision_hidden=64, vision_layers=3, init=0.1, rope_theta=1e3),
     "teacher": TinySize(hidden=128, layers=3, vision_hidden=64, vision_layers=3, init=0.09, rope_theta=1e3),
 }
-_INTERN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>", "<video>")
+_INTERN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 _INTERN_TEMPLATE = CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>\\n")
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 96, "norm_topk_prob": True}
 """96: neither hidden size nor half of one, so that a turned matrix is seen; and a width that no CPU kernel fills up."""
@@ -96,11 +96,11 @@ def _turn_experts(folder: Path, kind: str) -> None:
 
 
 def _text(size: TinySize, tokenizer: Any, tied: bool, rope: dict[str, Any], experts: dict[str, Any]) -> dict[str, Any]:
-    """Of the language model."""
+    """Of the language model. Its head is filled up to multiples of its width: a teacher's has more rows than a student's."""
     heads = size.hidden // HEAD_SIZE
     end, turn = (tokenizer.convert_tokens_to_ids(token) for token in ("<|endoftext|>", "<|im_end|>"))
     return {
-        "vocab_size": -(-len(tokenizer) // 64) * 64,
+        "vocab_size": -(-len(tokenizer) // size.hidden) * size.hidden,
         "hidden_size": size.hidden,
         "intermediate_size": size.hidden * 3,
         "num_hidden_layers": size.layers,
@@ -177,7 +177,7 @@ def _internvl(kind: str, size: TinySize, tied: bool) -> Built:
     from transformers import AutoConfig, GotOcr2ImageProcessor, InternVLProcessor, InternVLVideoProcessor
 
     names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
-    tokenizer = train_tokenizer(_INTERN_TOKENS, _INTERN_TEMPLATE, **names, video_token="<video>")
+    tokenizer = train_tokenizer(_INTERN_TOKENS, _INTERN_TEMPLATE, **names, video_token="<video>")  # added, the last
     patch, tile, tokens = SIZE // 4, {"height": SIZE, "width": SIZE}, (4 // MERGE) ** 2
     large = size.hidden > SIZES["student"].hidden
     vision = {
@@ -193,6 +193,8 @@ def _internvl(kind: str, size: TinySize, tied: bool) -> Built:
         "initializer_range": size.init,
     }
     text = _text(size, tokenizer, tied, {}, _EXPERTS if kind == "qwen3_moe" else {})
+    if kind == "qwen2":  # as released: the tokenizer's last token, <video>, has no row in the head
+        text["vocab_size"] = len(tokenizer) - 1
     config = AutoConfig.for_model(
         "internvl",
         text_config={"model_type": kind, **text},

@@ -10,7 +10,7 @@ from masters.config.models import TeacherConfig
 from masters.config.run import RunConfig
 from masters.data.storage import Storage
 from masters.families import MaskScope
-from masters.models.folder import check_experts, family_of, fingerprint, resolve, tokens, weight_files
+from masters.models.folder import check_experts, family_of, fingerprint, head_rows, resolve, tokens, weight_files
 from masters.reporting.progress import Screen
 from masters.stages.base import Stage
 from masters.stages.fetch import Need
@@ -63,7 +63,9 @@ def _mask_teacher(teacher: TeacherConfig, config: RunConfig, run: Storage, scree
     options = remote_options(config.resources.mask)
     list_files, read_file = (ray.remote(**options)(task) for task in (_list_files, _file_thresholds))
     hub = config.hub_token_env, config.hub_mirror
-    family, files = ray.get(list_files.remote(teacher.path, config.student.path, *hub))
+    family, files, notes = ray.get(list_files.remote(teacher.path, config.student.path, *hub))
+    for note in notes:
+        screen.line("mask", note)
     ratios = mask_ratios(teacher.r_max, teacher.mask_step)
     tensors: dict[str, Any] = {}
     with screen.track("mask", len(files), f"files of {teacher.alias}") as tracker:
@@ -99,17 +101,27 @@ def _check_precision(teacher: TeacherConfig, tensors: dict[str, Any], config: Ru
         )
 
 
-def _list_files(path: str, student: str, token_env: str, mirror: str | None = None) -> tuple[str, list[str]]:
-    """Family and weight files of a teacher. Raises ValueError where it is not of the student's family: train would, later."""
+def _list_files(path: str, student: str, token_env: str, mirror: str | None = None) -> tuple[str, list[str], list[str]]:
+    """Family and weight files of a teacher, and what is odd about the two models' tokens.
+
+    Raises:
+        ValueError: where it is not of the student's family: train would find that, later.
+    """
     from masters.models.chat import check_same_tokens
 
-    folder = resolve(path, token_env, mirror=mirror)
+    folders = [resolve(student, token_env, weights=False, mirror=mirror), resolve(path, token_env, mirror=mirror)]
+    known = [tokens(folder) for folder in folders]
     try:
-        check_same_tokens(tokens(resolve(student, token_env, weights=False, mirror=mirror)), tokens(folder))
+        check_same_tokens(*known)
     except ValueError as error:
         raise ValueError(f"{student} and {path}: {error}. Take a teacher of the student's family.") from error
-    check_experts(folder)
-    return family_of(folder).name, weight_files(folder)
+    check_experts(folders[1])
+    notes = []
+    for name, folder, ids in zip((student, path), folders, known, strict=True):
+        if ids and (rows := head_rows(folder)) <= max(ids):
+            left = ", ".join(ids[index] for index in sorted(ids) if index >= rows)
+            notes.append(f"{name}: the head has {rows} rows, the tokenizer {max(ids) + 1} ids; never answered: {left}")
+    return family_of(folders[1]).name, weight_files(folders[1]), notes
 
 
 def _file_thresholds(

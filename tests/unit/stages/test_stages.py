@@ -39,9 +39,20 @@ def test_what_changes_no_result_redoes_nothing():
     assert score.parts(recipe()) != score.parts(recipe("score.numeric_tolerance=0.1"))
 
 
+def test_tokens_without_a_row_in_the_head_are_told(make_family):
+    """As of InternVL3, whose tokenizer has one more than the head."""
+    student, teacher = make_family("internvl3"), make_family("internvl3", "teacher")
+    _, _, notes = mask._list_files(str(teacher), str(student), "HF_TOKEN")
+    assert [note.partition(": ")[2] for note in notes] == [
+        "the head has 422 rows, the tokenizer 423 ids; never answered: <video>"
+    ] * 2
+    student, teacher = make_family("internvl3_5"), make_family("internvl3_5", "teacher")
+    assert mask._list_files(str(teacher), str(student), "HF_TOKEN")[2] == []
+
+
 def test_a_teacher_with_other_tokens_is_refused_before_it_generates(tmp_path):
     student, teacher = "models/tiny/student", tmp_path / "teacher"
-    assert mask._list_files("models/tiny/teacher", student, "HF_TOKEN") == ("qwen2_5_vl", ["model.safetensors"])
+    assert mask._list_files("models/tiny/teacher", student, "HF_TOKEN") == ("qwen2_5_vl", ["model.safetensors"], [])
     shutil.copytree("models/tiny/teacher", teacher)
     written = json.loads((teacher / "tokenizer.json").read_text())
     swapped = written["model"]["vocab"]
