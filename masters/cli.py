@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masters import cli_cluster, cli_judging, cli_plan, cli_tiny
+from masters import cli_cluster, cli_judging, cli_plan, cli_push, cli_tiny
 
 if TYPE_CHECKING:
     from masters.config.models import TeacherConfig
@@ -77,6 +77,7 @@ def check(
     from masters.config.placement import check_placement
     from masters.config.train import check_trackers
     from masters.judging.estimate import judge_cost
+    from masters.models.image_limits import check_limits
 
     if schema:
         import json
@@ -97,6 +98,7 @@ def check(
         if not values:
             raise
         typer.echo(f"{recipe}: may be different on the cluster: {error}")
+    check_limits(config, fetch=False)
     disks = _look_at_disks(config, str(recipe), bool(values))
     for line in (*_look_at_sources(config, elsewhere=bool(values)), *disks, *judge_cost(config)):
         typer.echo(f"{recipe}: {line}")
@@ -115,12 +117,13 @@ def _look_at_sources(config: "RunConfig", *, elsewhere: bool) -> Iterator[str]:
     if not (find_spec("pyarrow") and find_spec("PIL")):
         yield "its data were not looked at: pyarrow and pillow are not installed here"
         return
+    from masters.models.image_limits import known_family
     from masters.reporting.preview import check_first_rows
 
-    splits: set[str] = set()
+    splits, family = set[str](), known_family(config.student.path)
     for source in config.prepare.sources:
         try:
-            splits |= check_first_rows(source, config.prepare.max_image_pixels, config.hub_token_env)
+            splits |= check_first_rows(source, config.prepare.max_image_pixels, config.hub_token_env, family)
         except ValueError as error:
             if not elsewhere:
                 raise
@@ -187,6 +190,7 @@ for _name, _help in _STAGES.items():
     app.command(_name, help=_help, rich_help_panel=_ONE_STAGE)(_stage_command(_name))
 cli_plan.register(app)
 cli_judging.register(app)
+cli_push.register(app)
 cli_cluster.register(app)
 
 

@@ -43,6 +43,7 @@ def submit(
 ) -> None:
     """Run a recipe as a job of a cluster. Ctrl-C leaves the job running."""
     from masters import submit as jobs
+    from masters.config.extending import recipe_text
     from masters.config.load import read_recipe, validate
     from masters.config.portable import local_paths, storage_problems
     from masters.config.problems import RecipeError
@@ -60,7 +61,7 @@ def submit(
 
         cluster = rayjob.render_cluster(release or "masters", namespace, values or ())
         command = jobs.entrypoint(rayjob.recipe_place(config.name), overrides, stage)
-        text = recipe.read_text(encoding="utf-8")
+        text = recipe_text(recipe)
         typer.echo(
             rayjob.to_yaml(rayjob.manifests(cluster, text, config.name, command, rayjob.Limits(), stage, namespace)),
             nl=False,

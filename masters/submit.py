@@ -3,7 +3,6 @@
 import asyncio
 import re
 import shlex
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from masters.access import Access
+from masters.config.extending import recipe_text
 from masters.nodes import cost_line, nodes_line, read_nodes, read_pending
 from masters.reporting.progress import Screen, clock
 
@@ -42,9 +42,9 @@ def entrypoint(recipe: str, overrides: Sequence[str] = (), stage: str | None = N
 
 @contextmanager
 def upload_folder(recipe: Path) -> Iterator[str]:
-    """A folder with the recipe and nothing else."""
+    """A folder with the recipe, what it extends taken in, and nothing else."""
     with tempfile.TemporaryDirectory(prefix="masters-submit-") as folder:
-        shutil.copyfile(recipe, Path(folder) / recipe.name)
+        (Path(folder) / recipe.name).write_text(recipe_text(recipe), encoding="utf-8")
         check_size(folder)
         yield folder
 

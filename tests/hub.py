@@ -38,7 +38,7 @@ class Hub:
 
     def __enter__(self) -> "Hub":
         self._server = ThreadingHTTPServer(
-            ("127.0.0.1", int(self.address.rpartition(":")[2] or 0)), type("Handler", (_Handler,), {"hub": self})
+            ("127.0.0.1", int(self.address.rpartition(":")[2] or 0)), type("Handler", (self.handler,), {"hub": self})
         )
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -47,6 +47,11 @@ class Hub:
     def __exit__(self, *problem: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    @property
+    def handler(self) -> type["Handler"]:
+        """What answers; a subclass may have another."""
+        return Handler
 
     def environment(self, home: Path) -> dict[str, str]:
         """What a process that is to ask this hub needs, and where its cache is."""
@@ -70,8 +75,10 @@ def weights(number: int, size: int) -> bytes:
     return (block * (size // len(block) + 1))[:size]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    hub: Hub  # of the subclass that a server has
+class Handler(BaseHTTPRequestHandler):
+    """What every hub on loopback answers with."""
+
+    hub: Any  # of the subclass that a server has
     protocol_version = "HTTP/1.1"
 
     def handle(self) -> None:
@@ -79,34 +86,37 @@ class _Handler(BaseHTTPRequestHandler):
             super().handle()
 
     def do_HEAD(self) -> None:
-        self._answer(send=False)
+        self.answer(send=False)
 
     def do_GET(self) -> None:
-        self._answer(send=True)
+        self.answer(send=True)
 
     def log_message(self, *arguments: object) -> None:
         return
 
-    def _answer(self, send: bool) -> None:
+    def answer(self, send: bool) -> None:
+        """Files of the model and what is known of it; `send` is False for HEAD."""
         path = self.path.partition("?")[0]
         self.hub.asked.append((self.command, path, self.headers.get("Range") or ""))
         status, times = self.hub.status
         if times:
             self.hub.status = (status, times - 1)
-            self._send(status, b"busy", {})
+            self.send(status, b"busy", {})
         elif path == f"/api/models/{NAME}" or path.startswith(f"/api/models/{NAME}/revision/"):
-            self._json({"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.hub.files]})
+            self.json({"id": NAME, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.hub.files]})
         elif path.startswith(f"/api/models/{NAME}/tree/{COMMIT}"):
-            self._json([_entry(name, content) for name, content in self.hub.files.items()])
+            self.json([_entry(name, content) for name, content in self.hub.files.items()])
         elif path.startswith(f"/{NAME}/resolve/{COMMIT}/"):
             self._file(path.rpartition("/")[2], send)
         else:
-            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+            self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"})
 
-    def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def json(self, value: Any, status: int = 200) -> None:
+        """A value as JSON."""
+        self.send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-    def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+    def send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        """One whole answer."""
         self.send_response(status)
         for name, text in {"Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, text)

@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from masters.config.explain import problem_of, root_causes
+from masters.config.extending import EXTENDS, read_extended
 from masters.config.prepare import PrepareConfig
 from masters.config.problems import Problem, RecipeError
 from masters.config.run import RunConfig, cross_checks
 from masters.config.secrets import shown as may_be_shown
-from masters.config.yaml_files import parse_yaml, read_yaml
+from masters.config.yaml_files import parse_yaml
 
 PATHS = {"path", "image_root"}
 """Fields that may name a file or folder."""
@@ -34,15 +35,15 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The recipe as it is written, with overrides and a name; not checked. Raises RecipeError."""
-    shown, remedy = str(path), "Try `masters init my.yaml`."
-    data = read_yaml(path, remedy)
-    if not isinstance(data, dict):
-        raise RecipeError(shown, [Problem("file", None, "is not a mapping of fields", remedy)])
+    """The recipe as it is written, with what it extends, overrides and a name; not checked. Raises RecipeError."""
+    data = read_extended(path)
     if name := _name_of(Path(path)):
         data.setdefault("name", name)
     for override in overrides:
-        _apply(data, override, shown)
+        _apply(data, override, str(path))
+    if EXTENDS in data:
+        rule, remedy = "comes too late: files are laid over each other first", "Write it in the recipe."
+        raise RecipeError(str(path), [Problem(f"--set {EXTENDS}", data[EXTENDS], rule, remedy)])
     return data
 
 
@@ -83,7 +84,11 @@ def recipe_schema() -> dict[str, Any]:
     schema = RunConfig.model_json_schema()
     required = [name for name in schema["required"] if name != "name"]
     draft = "https://json-schema.org/draft/2020-12/schema"
-    return {"$schema": draft, **schema, "title": "Masters recipe", "required": required}
+    base = {"type": "string", "description": "Another recipe, from this file's folder; this one is laid over it."}
+    schema["properties"] = {EXTENDS: base, **schema["properties"]}
+    del schema["required"]  # another recipe may have it
+    alone = {"if": {"required": [EXTENDS]}, "else": {"required": required}}
+    return {"$schema": draft, **schema, **alone, "title": "Masters recipe"}
 
 
 def _name_of(path: Path) -> str:

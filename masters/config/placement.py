@@ -15,7 +15,7 @@ from masters.config.problems import Problem, RecipeError
 from masters.config.resources import GangResources, PoolResources, TaskResources
 from masters.config.run import RunConfig
 from masters.config.score import ModelJudge, TeacherJudge
-from masters.config.yaml_files import read_yaml
+from masters.config.yaml_files import laid_over, read_yaml
 
 CHART = Path(__file__).parents[2] / "k8s" / "chart"
 """Of a checkout; an installed package has none."""
@@ -64,7 +64,7 @@ def load_groups(paths: Sequence[Path]) -> tuple[Group, ...]:
     """
     own = CHART / "values.yaml"
     files = [own, *paths] if own.is_file() else list(paths)
-    values: dict[str, Any] = functools.reduce(_merged, map(_read, files), {})
+    values: dict[str, Any] = functools.reduce(laid_over, map(_read, files), {})
     shown = ", ".join(map(str, paths))
     groups = _mapping(values, "workerGroups", "workerGroups", shown)
     sections = {name: _mapping(groups, name, f"workerGroups.{name}", shown) for name in groups}
@@ -208,14 +208,6 @@ def _label_fits(value: str | None, wanted: str) -> bool:
     listed = text.startswith("in(") and text.endswith(")")
     choices = [choice.strip() for choice in text[3:-1].split(",")] if listed else [text]
     return (value in choices) != negated
-
-
-def _merged(below: Any, above: Any) -> Any:
-    """Helm's way: maps key by key, null removes a key, everything else replaces."""
-    if not (isinstance(below, dict) and isinstance(above, dict)):
-        return above
-    merged = {key: _merged(below[key], value) if key in below else value for key, value in above.items()}
-    return {key: value for key, value in {**below, **merged}.items() if value is not None}
 
 
 def _read(path: Path) -> dict[str, Any]:

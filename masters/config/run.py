@@ -9,6 +9,8 @@ from masters.config.base import EnvironmentVariable, Folder, Name, Section, ours
 from masters.config.engine import EngineConfig
 from masters.config.evaluate import EvaluateConfig
 from masters.config.generate import GenerateConfig
+from masters.config.images import ImagesConfig
+from masters.config.kinship import family_problems
 from masters.config.mask import MaskConfig
 from masters.config.models import ModelConfig, TeacherConfig
 from masters.config.prepare import ChartsSource, CustomSource, PrepareConfig, RecordSource, Source
@@ -43,6 +45,7 @@ class RunConfig(Section):
     )
     student: ModelConfig = Field(description="The model that learns.")
     curriculum: tuple[TeacherConfig, ...] = Field(min_length=1, description="The teachers, in the order they teach.")
+    images: ImagesConfig = Field(default_factory=ImagesConfig)
     prepare: PrepareConfig
     mask: MaskConfig = Field(default_factory=MaskConfig)
     generate: GenerateConfig = Field(default_factory=GenerateConfig)
@@ -61,6 +64,7 @@ class RunConfig(Section):
 def cross_checks(config: RunConfig) -> Iterator[Problem]:
     """Rules between fields, each as a problem with the field's path, its value, the rule and the remedy."""
     yield from _curriculum_problems(config)
+    yield from family_problems(config.student.path, [teacher.path for teacher in config.curriculum])
     yield from _source_problems(config)
     mix = config.generate.mix
     if mix.teacher + mix.student + mix.label == 0:
@@ -71,6 +75,7 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
             "Set generate.mix.teacher and generate.mix.student to 4.",
         )
     yield from _length_problems(config)
+    yield from _image_problems(config)
     yield from _endpoint_problems(config)
     yield from _keep_problems(config)
     gang, train = config.resources.train, config.train
@@ -103,6 +108,17 @@ def _length_problems(config: RunConfig) -> Iterator[Problem]:
         if tokens >= config.engine.max_model_len:
             rule = f"leaves no room for the prompt in engine.max_model_len {config.engine.max_model_len}"
             yield Problem(path, tokens, rule, "Raise engine.max_model_len.")
+
+
+def _image_problems(config: RunConfig) -> Iterator[Problem]:
+    """What no model takes; what one model takes, its folder tells: `masters.models.image_limits`."""
+    images = config.images
+    if images.max_tiles is not None and len(images.given) > 1:
+        rule = "limits tiles of InternVL, and pixels of Qwen are limited beside it: no model takes both"
+        yield Problem("images.max_tiles", images.max_tiles, rule, "Leave out what is not of the student's family.")
+    if images.min_pixels is not None and images.max_pixels is not None and images.max_pixels < images.min_pixels:
+        rule = f"is below images.min_pixels {images.min_pixels}"
+        yield Problem("images.max_pixels", images.max_pixels, rule, "Raise it, or lower images.min_pixels.")
 
 
 def _endpoint_problems(config: RunConfig) -> Iterator[Problem]:

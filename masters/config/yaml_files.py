@@ -23,6 +23,14 @@ def read_yaml(path: str | Path, remedy: str) -> Any:
     raise RecipeError(str(path), [Problem("file", None, rule, remedy)])
 
 
+def laid_over(below: Any, above: Any) -> Any:
+    """One file's value over another's, Helm's way: maps key by key, null removes a key, everything else replaces."""
+    if not (isinstance(below, dict) and isinstance(above, dict)):
+        return above
+    merged = {key: laid_over(below[key], value) if key in below else value for key, value in above.items()}
+    return {key: value for key, value in {**below, **merged}.items() if value is not None}
+
+
 def parse_yaml(text: str, shown: str) -> Any:
     """The value of a text, if JSON can hold it too; `shown` names it in errors. Raises RecipeError."""
     where, remedy = "file", "Correct it there."

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,15 +15,10 @@ from masters.data.image_files import ImageReader
 from masters.data.images import CheckedImage
 from masters.data.rejects import RejectError, SkipRow, shown
 from masters.data.splits import SKIP, known_split
-from masters.families import FAMILIES
+from masters.families import FAMILIES, Family
 
 IMAGE_MARK = "<image>"
 _RESERVED = re.compile(r"<\|\w+\|>")
-_NEVER_TEXT = {
-    token
-    for family in FAMILIES.values()
-    for token in (family.end_of_turn, *family.vision_tokens, *_RESERVED.findall(family.image_placeholder))
-}
 _NUMBER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)?(\.\d+)?\s*%?$")
 _INTEGER = re.compile(r"[-+]?(\d{1,3}(,\d{3})+|\d+)(\.0+)?$")
 _ANSWER_TYPES = {
@@ -33,6 +28,36 @@ _ANSWER_TYPES = {
     **dict.fromkeys(("choice", "choices", "multiplechoice", "multichoice"), "choice"),
 }
 _BLANKS_NOTE = "answer has blanks around it"
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """Tokens that are no text: such as `<|word|>` but for those that are allowed, and others that are never allowed."""
+
+    never: frozenset[str]
+    allowed: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, family: Family | None, allowed: Sequence[str] = ()) -> "Reserved":
+        """Never allowed is what the family makes prompts of. Where it is not known, what any makes them of that is no word
+        of people: `<img>` may be HTML."""
+        if family is not None:
+            return cls(frozenset(_of_prompts(family)), allowed)
+        every = {token for known in FAMILIES.values() for token in _of_prompts(known)}
+        return cls(frozenset(filter(_RESERVED.fullmatch, every)), allowed)
+
+    def found_in(self, text: str) -> str | None:
+        """The first one in a text."""
+        found = [match[0] for match in _RESERVED.finditer(text) if match[0] not in self.allowed]
+        found += [token for token in self.never if token in text]
+        return min(found, key=text.find, default=None)
+
+
+def _of_prompts(family: Family) -> Sequence[str]:
+    return (family.end_of_turn, *family.vision_tokens, *_RESERVED.findall(family.image_placeholder))
+
+
+_ANY = Reserved.of(None)
 
 
 @dataclass(frozen=True)
@@ -75,11 +100,14 @@ class RawRow:
     notes: tuple[str, ...] = ()
 
 
-def check_row(row: RawRow, source: Source, images: ImageReader) -> tuple[dict[str, Any], list[CheckedImage]]:
+def check_row(
+    row: RawRow, source: Source, images: ImageReader, family: Family | None = None
+) -> tuple[dict[str, Any], list[CheckedImage]]:
     """The sample of a row, without position and levels, and its images in order.
 
     The sample has the columns of the samples table from sample_id to split, and `options` (a list of texts, or None) and
-    `notes` (what is odd about the row, a list of phrases).
+    `notes` (what is odd about the row, a list of phrases). `family` is the student's, where it is known: texts must not
+    hold what its prompts are made of.
 
     Raises:
         RejectError: with the first reason found why the row cannot be used.
@@ -89,18 +117,18 @@ def check_row(row: RawRow, source: Source, images: ImageReader) -> tuple[dict[st
     split = _split(row.split, source)
     if row.problem is not None:
         raise RejectError(*row.problem)
-    allowed = source.allow_tokens if isinstance(source, RowDefaults) else ()
+    reserved = Reserved.of(family, source.allow_tokens if isinstance(source, RowDefaults) else ())
     row_id = _row_id(row.row_id)
-    question = _text(_plain(row.question), "question", allowed)
+    question = _text(_plain(row.question), "question", reserved)
     answer_type = _answer_type(row.answer_type, source)
-    answers, notes = _answers(row.answers, answer_type, allowed)
+    answers, notes = _answers(row.answers, answer_type, reserved)
     history = [
-        _text(_written(turn) if place % 2 else _plain(turn), "earlier turn", allowed)
+        _text(_written(turn) if place % 2 else _plain(turn), "earlier turn", reserved)
         for place, turn in enumerate(_list(row.history, "history"))
     ]
     if len(history) % 2:
         raise RejectError("history is not question, answer, question, answer", f"{len(history)} turns")
-    options = [_text(_written(option), "option", allowed) for option in _list(row.options, "option list")] or None
+    options = [_text(_written(option), "option", reserved) for option in _list(row.options, "option list")] or None
     _check_answers(answers, answer_type, options)
     if split is None:
         raise RejectError(
@@ -109,7 +137,7 @@ def check_row(row: RawRow, source: Source, images: ImageReader) -> tuple[dict[st
     question_type = _plain(row.question_type) or ""
     sample = {
         "sample_id": f"{source.name}/{row_id}",
-        "system": _system(row.system),
+        "system": _system(row.system, replace(reserved, allowed=())),
         "history": history,
         "question": question,
         "answer": answers[0],
@@ -195,19 +223,21 @@ def _answer_type(value: Any, source: Source) -> str:
     return known
 
 
-def _system(value: Any) -> str | None:
+def _system(value: Any, reserved: Reserved) -> str | None:
     """None where there is nothing in it, as data sets say that there is none."""
     value = _plain(value)
-    return None if value is None or (isinstance(value, str) and not value.strip()) else _text(value, "system prompt")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    return _text(value, "system prompt", reserved)
 
 
-def _answers(value: Any, answer_type: str, allowed: Sequence[str]) -> tuple[list[str], list[str]]:
+def _answers(value: Any, answer_type: str, reserved: Reserved) -> tuple[list[str], list[str]]:
     """Accepted answers, without blanks around them, and notes about them."""
     value = _plain(value)
     several = _list(value, "answer") if isinstance(value, list | tuple | dict) else [value]
     if not several:
         raise RejectError("answer is missing")
-    written = [_text(_written(answer, answer_type == "integer"), "answer", allowed) for answer in several]
+    written = [_text(_written(answer, answer_type == "integer"), "answer", reserved) for answer in several]
     stripped = [answer.strip() for answer in written]
     return stripped, [] if stripped == written else [_BLANKS_NOTE]
 
@@ -237,7 +267,7 @@ def _written(value: Any, whole: bool = False) -> Any:
     return str(value) if isinstance(value, bool | int) else value
 
 
-def _text(value: Any, what: str, allowed: Sequence[str] = ()) -> str:
+def _text(value: Any, what: str, reserved: Reserved = _ANY) -> str:
     """The text itself; RejectError where it is none that can be asked or trained on."""
     if value is None:
         raise RejectError(f"{what} is missing")
@@ -251,9 +281,8 @@ def _text(value: Any, what: str, allowed: Sequence[str] = ()) -> str:
         raise RejectError(f"{what} is not valid Unicode", repr(value[max(0, error.start - 10) : error.end])) from error
     if "\x00" in value:
         raise RejectError(f"{what} holds a NUL character")
-    for token in _RESERVED.findall(value):
-        if token in _NEVER_TEXT or token not in allowed:
-            raise RejectError(f"{what} holds a token reserved for chat templates", token)
+    if token := reserved.found_in(value):
+        raise RejectError(f"{what} holds a token reserved for chat templates", token)
     return value
 
 

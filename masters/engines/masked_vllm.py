@@ -10,8 +10,11 @@ from typing import Any
 from PIL.Image import Image
 
 from masters.config.engine import EngineConfig
+from masters.config.images import OWN_LIMITS, ImagesConfig
 from masters.config.resources import EngineResources
 from masters.engines import driver
+from masters.models.folder import family_of
+from masters.models.image_limits import changed_settings
 from masters.models.thresholds import UNMASKED
 
 
@@ -74,13 +77,14 @@ class MaskedEngine:
         resources: sizes that decide speed and memory only.
         gpus: tensor parallel size, or the share of one GPU; 0 runs on CPU.
         images_per_prompt: most images in a prompt.
+        images: limits that images are seen within.
         thresholds: local thresholds file; None for a model that is never masked.
         ratio: mask ratio to start with, as written in level names; of no meaning without thresholds.
         quantization: vLLM's name of a method; not for a model that is masked.
 
     Raises:
         RuntimeError: where the driver is too old for the GPUs that are asked for.
-        ValueError: for masks of quantised weights.
+        ValueError: for masks of quantised weights, and for limits that the model does not take.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class MaskedEngine:
         *,
         gpus: float = 0,
         images_per_prompt: int = 1,
+        images: ImagesConfig = OWN_LIMITS,
         thresholds: Path | None = None,
         ratio: str = UNMASKED,
         quantization: str | None = None,
@@ -101,17 +106,12 @@ class MaskedEngine:
             raise ValueError(
                 f"quantization {quantization}: masks need the weights of the checkpoint. Leave it out for a model that is masked."
             )
+        processor_options = _processor_options(folder, images)
         from vllm import LLM
 
         from masters.engines.allowed_tokens import PROCESSOR
 
-        options: dict[str, Any] = {}
-        if thresholds is not None:
-            from masters.engines.masked_loader import LOAD_FORMAT
-
-            options["load_format"] = LOAD_FORMAT
-            options["model_loader_extra_config"] = {"thresholds": str(thresholds), "ratio": ratio}
-            options["worker_extension_cls"] = "masters.engines.masked_loader.WorkerExtension"
+        options = {} if thresholds is None else _masking_options(thresholds, ratio)
         if gpus == 0:
             options["kv_cache_memory_bytes"] = int(resources.kv_cache_gib * 2**30)
             # A prompt prefilled in pieces makes vLLM rewind a seeded generator, which CPU generators cannot do.
@@ -128,6 +128,7 @@ class MaskedEngine:
             max_num_seqs=resources.max_num_seqs,
             enforce_eager=not resources.compile,
             limit_mm_per_prompt={"image": max(1, images_per_prompt), "video": 0},
+            mm_processor_kwargs=processor_options,
             mm_encoder_tp_mode=resources.mm_encoder_tp_mode,
             quantization=quantization,
             logits_processors=[PROCESSOR],
@@ -224,6 +225,27 @@ class MaskedEngine:
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
         cleanup_dist_env_and_memory()
+
+
+def _masking_options(thresholds: Path, ratio: str) -> dict[str, Any]:
+    from masters.engines.masked_loader import LOAD_FORMAT
+
+    return {
+        "load_format": LOAD_FORMAT,
+        "model_loader_extra_config": {"thresholds": str(thresholds), "ratio": ratio},
+        "worker_extension_cls": "masters.engines.masked_loader.WorkerExtension",
+    }
+
+
+def _processor_options(folder: Path, images: ImagesConfig) -> dict[str, Any] | None:
+    """Limits of images as vLLM gives them to the model's processor."""
+    if not images.given:
+        return None
+    changes = changed_settings(folder, family_of(folder), images)
+    options = {name: value for name, value in changes.items() if value is not None}
+    # A size would else be the video processor's, too, and vLLM divides by zero where that is small. Of tiles it asks the
+    # processor that was made with what is outside.
+    return {"images_kwargs": options} if "size" in options else options
 
 
 def _parameters(sampling: Sampling, seed: int) -> Any:

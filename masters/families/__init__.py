@@ -4,7 +4,7 @@ A new one, say `new_vl`, is one module of facts and its tests; in ten lines:
 
 1. `families/new_vl.py`: a `Family`, from the names in the files of a released model, not from the parameters in memory.
 2. Its name into `FAMILIES` below.
-3. How its processor counts image tokens: a function in `families/images.py`, if neither there does it.
+3. How its processor counts image tokens, and what limits of images change in it: functions in `families/images.py`.
 4. `families/sizes.py`: what its config.json says of sizes; `families/released.py`: the models that people take.
 5. `models/tiny_families.py`: a tiny one with the real architecture and the real processor.
 6. `tests/unit/models/test_families.py` then checks by itself that every file name maps to a parameter or a piece of one,

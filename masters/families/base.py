@@ -49,6 +49,9 @@ class Family:
         end_of_turn: the token that ends an answer; it is trained on.
         image_tokens: how many tokens an image of (width, height) pixels takes, with the image processor's settings as its
             folder has them; raises ValueError for a shape that the processor refuses.
+        limits: the limits of images that a recipe may give it.
+        limited: what given limits change in the settings of a folder's image processor; raises ValueError for what leaves
+            no image.
         renames: (pattern, replacement) pairs, the first that matches gives the name of the module's parameter.
         routers: mixture-of-experts routers, never in scope `linear`.
         experts: mixture-of-experts weights.
@@ -64,9 +67,33 @@ class Family:
     vision_tokens: tuple[str, ...]
     end_of_turn: str
     image_tokens: Callable[[int, int, Mapping[str, Any]], int]
+    limits: tuple[str, ...]
+    limited: Callable[[Mapping[str, int], Mapping[str, Any]], dict[str, Any]]
     renames: tuple[tuple[str, str], ...] = ()
     routers: str = NOTHING
     experts: Experts = Experts()
+
+    def image_settings(self, limits: Mapping[str, int], settings: Mapping[str, Any]) -> dict[str, Any]:
+        """What a recipe's limits of images change in the settings of a folder's image processor; nothing without limits.
+
+        Args:
+            limits: those that are given, by name.
+            settings: as the folder has them.
+
+        Raises:
+            ValueError: for a limit of another family, and for one that the folder's other settings contradict.
+        """
+        self.check_limits(limits)
+        return self.limited(limits, settings) if limits else {}
+
+    def check_limits(self, limits: Mapping[str, int]) -> None:
+        """Raise ValueError for a limit of images that is another family's."""
+        for name, value in limits.items():
+            if name not in self.limits:
+                raise ValueError(
+                    f"images.{name} = {value}: is no limit of {self.name}, which takes {' and '.join(self.limits)}. "
+                    "Leave it out, or write one of these."
+                )
 
     def in_scope(self, file_name: str, shape: Sequence[int], scope: MaskScope) -> bool:
         """Whether the tensor is masked: weights of two or more dimensions; biases and norms never."""

@@ -20,10 +20,8 @@ def merged_patches(width: int, height: int, settings: Mapping[str, Any]) -> int:
     """
     if max(width, height) > _MAX_ASPECT_RATIO * min(width, height):
         raise ValueError(f"{width} x {height}: one side is more than {_MAX_ASPECT_RATIO} times the other")
-    size = settings.get("size") or {}
-    smallest = settings.get("min_pixels") or size.get("shortest_edge") or 56 * 56
-    largest = settings.get("max_pixels") or size.get("longest_edge") or 28 * 28 * 1280
-    unit = settings.get("patch_size", 14) * settings.get("merge_size", 2)
+    smallest, largest = _pixels(settings)
+    unit = _unit(settings)
     rows, columns = round(height / unit), round(width / unit)
     if rows * columns * unit**2 > largest:
         shrink = math.sqrt(height * width / largest)
@@ -32,6 +30,54 @@ def merged_patches(width: int, height: int, settings: Mapping[str, Any]) -> int:
         stretch = math.sqrt(smallest / (height * width))
         rows, columns = (math.ceil(side * stretch / unit) for side in (height, width))
     return rows * columns
+
+
+def _pixels(settings: Mapping[str, Any]) -> tuple[int, int]:
+    """The fewest and the most pixels."""
+    size = settings.get("size") or {}
+    smallest = settings.get("min_pixels") or size.get("shortest_edge") or 56 * 56
+    return smallest, settings.get("max_pixels") or size.get("longest_edge") or 28 * 28 * 1280
+
+
+def _unit(settings: Mapping[str, Any]) -> int:
+    """Side of the square that is a token, in pixels."""
+    side: int = settings.get("patch_size", 14) * settings.get("merge_size", 2)
+    return side
+
+
+def pixel_limits(limits: Mapping[str, int], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Qwen: what `min_pixels` and `max_pixels` of a recipe change in the settings of a folder's image processor.
+
+    Raises:
+        ValueError: where there would be no image between the two.
+    """
+    smallest, largest = _pixels(settings)
+    smallest, largest = limits.get("min_pixels", smallest), limits.get("max_pixels", largest)
+    name, unit = ("max_pixels" if "max_pixels" in limits else "min_pixels"), _unit(settings)
+    if "max_pixels" in limits and largest < unit**2:
+        raise ValueError(
+            f"images.{name} = {limits[name]}: is less than one token of the model, {unit} x {unit} pixels. "
+            f"Write {unit**2} or more."
+        )
+    if largest < smallest:
+        other = f"at least {smallest}" if name == "max_pixels" else f"at most {largest}"
+        raise ValueError(
+            f"images.{name} = {limits[name]}: the model's folder wants {other} pixels. Write both min_pixels and max_pixels."
+        )
+    # The older names would go before the size.
+    return {"size": {"shortest_edge": smallest, "longest_edge": largest}, "min_pixels": None, "max_pixels": None}
+
+
+def tile_limits(limits: Mapping[str, int], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """InternVL: what `max_tiles` of a recipe changes in the settings of a folder's image processor.
+
+    Raises:
+        ValueError: where the folder wants more tiles at least.
+    """
+    most, least = limits["max_tiles"], settings.get("min_patches", 1)
+    if most < least:
+        raise ValueError(f"images.max_tiles = {most}: the model's folder wants {least} at least. Raise it.")
+    return {"max_patches": most}
 
 
 def tiles(width: int, height: int, settings: Mapping[str, Any]) -> int:

@@ -4,7 +4,7 @@ Those repositories are called -hf (3) and -HF (3.5); OpenGVLab's own layout runs
 """
 
 from masters.families.base import Experts, Family
-from masters.families.images import tiles
+from masters.families.images import tile_limits, tiles
 
 INTERNVL = Family(
     name="internvl",
@@ -22,6 +22,8 @@ INTERNVL = Family(
     vision_tokens=("<IMG_CONTEXT>", "<img>", "</img>", "<video>"),
     end_of_turn="<|im_end|>",
     image_tokens=tiles,
+    limits=("max_tiles",),
+    limited=tile_limits,
     routers=r"\.mlp\.gate\.weight$",
     experts=Experts(
         stacked=r"\.mlp\.experts\.(gate_up_proj|down_proj)$",

@@ -1,7 +1,7 @@
 """Qwen2.5-VL. Files on the hub spell `visual.*` and `model.layers.*`; newer ones `model.visual.*`, `model.language_model.*`."""
 
 from masters.families.base import Family
-from masters.families.images import merged_patches
+from masters.families.images import merged_patches, pixel_limits
 
 QWEN2_5_VL = Family(
     name="qwen2_5_vl",
@@ -18,4 +18,6 @@ QWEN2_5_VL = Family(
     vision_tokens=("<|image_pad|>", "<|video_pad|>"),
     end_of_turn="<|im_end|>",
     image_tokens=merged_patches,
+    limits=("min_pixels", "max_pixels"),
+    limited=pixel_limits,
 )

@@ -6,7 +6,7 @@ The hub's files hold experts as [experts, in, out], the parameters of transforme
 from dataclasses import replace
 
 from masters.families.base import Experts, Family
-from masters.families.images import merged_patches
+from masters.families.images import merged_patches, pixel_limits
 
 QWEN3_VL = Family(
     name="qwen3_vl",
@@ -19,6 +19,8 @@ QWEN3_VL = Family(
     vision_tokens=("<|image_pad|>", "<|video_pad|>"),
     end_of_turn="<|im_end|>",
     image_tokens=merged_patches,
+    limits=("min_pixels", "max_pixels"),
+    limited=pixel_limits,
 )
 
 QWEN3_VL_MOE = replace(

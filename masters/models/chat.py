@@ -9,9 +9,11 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
+from masters.config.images import OWN_LIMITS, ImagesConfig
 from masters.data.images import upright_rgb
 from masters.families import Family
 from masters.models.folder import head_rows
+from masters.models.image_limits import changed_settings
 
 
 def load_image(content: bytes) -> Image.Image:
@@ -34,17 +36,23 @@ class EncodedPrompt:
 
 
 class ChatProcessor:
-    """Tokenizer, chat template and image processor of a model folder, as Hugging Face loads them."""
+    """Tokenizer, chat template and image processor of a model folder, as Hugging Face loads them.
 
-    def __init__(self, folder: Path, family: Family):
+    The image processor keeps within a recipe's limits of images.
+    """
+
+    def __init__(self, folder: Path, family: Family, images: ImagesConfig = OWN_LIMITS):
         from transformers import AutoProcessor
 
         self.processor = AutoProcessor.from_pretrained(folder)
+        if changes := changed_settings(folder, family, images):
+            own = self.processor.image_processor
+            self.processor.image_processor = type(own).from_dict(own.to_dict() | changes)
         self.tokenizer = self.processor.tokenizer
         # How it was found; a saved folder would tell, and depend on this machine's environment.
         for name in ("is_local", "local_files_only"):
             self.tokenizer.init_kwargs.pop(name, None)
-        self.family = family
+        self.family, self.images = family, images
         self.head_rows = head_rows(folder)
         self.end_of_turn: int = self._token_id(family.end_of_turn)
         self.vision_tokens = [self._token_id(token) for token in family.vision_tokens]

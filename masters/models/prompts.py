@@ -1,12 +1,13 @@
 """From a sample to chat messages, and how many tokens its prompt has, without torch and without decoding an image."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from masters.config.images import OWN_LIMITS, ImagesConfig
 from masters.data.rows import IMAGE_MARK
 from masters.families import Family
+from masters.models.image_limits import changed_settings, own_settings, read_settings
 
 
 def messages(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -41,12 +42,12 @@ def _text(text: str) -> dict[str, str]:
 
 
 class PromptCounter:
-    """Counts the tokens that a model's processor would make of a prompt, from the sizes of its images.
+    """Counts the tokens that a model's processor, with a recipe's limits, would make of a prompt, from its images' sizes.
 
     The processor itself imports torch, which takes 10 s in every process, and resizes every image only to count.
     """
 
-    def __init__(self, folder: Path, family: Family):
+    def __init__(self, folder: Path, family: Family, images: ImagesConfig = OWN_LIMITS):
         from tokenizers import Tokenizer
 
         file = folder / "tokenizer.json"
@@ -58,7 +59,8 @@ class PromptCounter:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
         self._template, self._special = _template(folder)
-        self._settings, self._family = _image_settings(folder), family
+        self.family = family
+        self._settings = own_settings(folder) | changed_settings(folder, family, images)
 
     def prompt(self, sample: Mapping[str, Any], sizes: Sequence[tuple[int, int]]) -> int:
         """Tokens of the prompt, images expanded.
@@ -80,7 +82,7 @@ class PromptCounter:
             )
         except TemplateError as error:
             raise ValueError(f"the chat template refuses it: {error}") from error
-        images = sum(self._family.image_tokens(width, height, self._settings) - 1 for width, height in sizes)
+        images = sum(self.family.image_tokens(width, height, self._settings) - 1 for width, height in sizes)
         return len(self._tokenizer.encode(text).ids) + images
 
     def text(self, text: str) -> int:
@@ -90,7 +92,7 @@ class PromptCounter:
 
 def _template(folder: Path) -> tuple[str, dict[str, str]]:
     """The chat template as transformers finds it, and the special tokens that it may name."""
-    settings = _read_json(folder / "tokenizer_config.json")
+    settings = read_settings(folder / "tokenizer_config.json")
     special = {
         key: value["content"] if isinstance(value, dict) else value
         for key, value in settings.items()
@@ -98,17 +100,7 @@ def _template(folder: Path) -> tuple[str, dict[str, str]]:
     }
     if (folder / "chat_template.jinja").exists():
         return (folder / "chat_template.jinja").read_text(encoding="utf-8"), special
-    template = _read_json(folder / "chat_template.json").get("chat_template") or settings.get("chat_template")
+    template = read_settings(folder / "chat_template.json").get("chat_template") or settings.get("chat_template")
     if not isinstance(template, str):
         raise ValueError(f"{folder}: has no chat template (chat_template.jinja), so it is no model for chats")
     return template, special
-
-
-def _image_settings(folder: Path) -> dict[str, Any]:
-    """Settings of the processor and, before them, of its image processor, from either of the two files that hold these."""
-    whole = _read_json(folder / "processor_config.json")
-    return {**whole, **(whole.get("image_processor") or _read_json(folder / "preprocessor_config.json"))}
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}

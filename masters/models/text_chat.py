@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from masters.config.images import OWN_LIMITS, ImagesConfig
 from masters.families import FAMILIES
 from masters.models.chat import ChatProcessor
 
@@ -14,10 +15,10 @@ _TRIED = [
 ]
 
 
-def chat_of(folder: Path) -> Any:
+def chat_of(folder: Path, images: ImagesConfig = OWN_LIMITS) -> Any:
     """The chat processor of a model of a family that Masters knows; else what asks a model of texts."""
     kind = json.loads((folder / "config.json").read_text()).get("model_type")
-    return ChatProcessor(folder, FAMILIES[kind]) if kind in FAMILIES else TextChat(folder)
+    return ChatProcessor(folder, FAMILIES[kind], images) if kind in FAMILIES else TextChat(folder)
 
 
 class TextChat:

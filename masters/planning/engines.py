@@ -78,9 +78,8 @@ def engine_seconds(
         )
         cached = context * decoder.kv_bytes
         sequences = max(1.0, min(sequences, memory.room * devices / cached))
-        reading = (2 * size.parameters + sequences * cached) / (
-            devices * place.kind.bandwidth * 1e9 * pace.DECODE_SHARE
-        )
+        weights = size.parameters - decoder.asleep(sequences)
+        reading = (2 * weights + sequences * cached) / (devices * place.kind.bandwidth * 1e9 * pace.DECODE_SHARE)
     occupied = sequences * pace.OCCUPANCY[resources.overlap]
     least = pace.GPU_STEP_SECONDS if place.gpus else pace.CPU_STEP_SECONDS
     step = least + max(reading, occupied * per_token / (peak * share))

@@ -63,10 +63,8 @@ def seeing(tower: Tower, image_tokens: float) -> float:
     patches = tower.patches * image_tokens
     windows = (tower.layers - tower.full_layers) * patches * min(tower.window, patches)
     seen = tower.full_layers * patches**2 + windows
-    return (
-        2 * (tower.layers * tower.layer_matrices + tower.embedding + tower.projector) * patches
-        + 4 * tower.hidden * seen
-    )
+    products = (tower.layers * tower.layer_matrices + tower.embedding) * patches + tower.projector * image_tokens
+    return 2 * products + 4 * tower.hidden * seen
 
 
 def forward(size: ModelSize, shape: GroupShape) -> float:

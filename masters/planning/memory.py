@@ -142,7 +142,9 @@ def _while_learning(
 def decoder_activation(decoder: Decoder, weight: int) -> int:
     """Bytes that a layer keeps of a token for backward: inputs of products in `weight` bytes, of norms in fp32."""
     attention = 6 * decoder.hidden + 2 * decoder.kv_heads * decoder.head_size
-    return weight * (attention + 4 * decoder.intermediate) + 12 * decoder.hidden
+    return (
+        weight * (attention + decoder.active_mlps * 4 * decoder.intermediate + _sorted(decoder)) + 12 * decoder.hidden
+    )
 
 
 def tower_activation(tower: Tower, weight: int) -> int:
@@ -152,7 +154,13 @@ def tower_activation(tower: Tower, weight: int) -> int:
 
 def _passing(decoder: Decoder, tokens: float, weight: int) -> float:
     """Of a forward that keeps nothing: states, a norm of them in fp32, and a piece of an MLP."""
-    return tokens * decoder.hidden * (2 * weight + 4) + 3 * weight * min(tokens, _PIECE) * decoder.intermediate
+    mlp = decoder.active_mlps * 3 * decoder.intermediate + _sorted(decoder)
+    return tokens * decoder.hidden * (2 * weight + 4) + weight * min(tokens, _PIECE) * mlp
+
+
+def _sorted(decoder: Decoder) -> int:
+    """Numbers of a token that lie in a layer sorted by expert: one state before and one behind each that is active."""
+    return 2 * decoder.active_experts * decoder.hidden
 
 
 def _seeing(tower: Tower, image_tokens: float, weight: int) -> float:

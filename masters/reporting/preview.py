@@ -18,6 +18,7 @@ from masters.data.images import upright_rgb
 from masters.data.rejects import RejectError, SkipRow
 from masters.data.rows import RawRow, check_row, row_key
 from masters.data.sources.readers import Part, parts_of, read_part
+from masters.families import Family
 
 _THUMBNAIL = 320
 _CHECKED = 5
@@ -55,8 +56,8 @@ class Look:
     rows: list[Shown]
 
 
-def look_at(source: Source, max_pixels: int, rows: int, token_env: str) -> Look:
-    """Read the first rows of a source.
+def look_at(source: Source, max_pixels: int, rows: int, token_env: str, family: Family | None = None) -> Look:
+    """Read the first rows of a source; `family` is the student's, where it is known.
 
     Raises:
         ValueError: where the source cannot be read at all, with its name and the remedy.
@@ -65,19 +66,19 @@ def look_at(source: Source, max_pixels: int, rows: int, token_env: str) -> Look:
     for split in dict.fromkeys(part.split for part in parts):
         mine = [part for part in parts if part.split == split]
         try:
-            shown += _first_rows(source, mine, max_pixels, rows, token_env)
+            shown += _first_rows(source, mine, max_pixels, rows, token_env, family)
         except OSError as error:  # an object store with images that does not answer
             raise ValueError(f"prepare.sources[{source.name}]: {error}. Try again, or check the address.") from error
     return Look(source, len({part.name for part in parts}), shown)
 
 
-def check_first_rows(source: Source, max_pixels: int, token_env: str) -> set[str]:
-    """The splits of a source's first rows.
+def check_first_rows(source: Source, max_pixels: int, token_env: str, family: Family | None = None) -> set[str]:
+    """The splits of a source's first rows; `family` is the student's, where it is known.
 
     Raises:
         ValueError: where it cannot be read, has no row, or none of its first rows can be used.
     """
-    rows = look_at(source, max_pixels, _CHECKED, token_env).rows
+    rows = look_at(source, max_pixels, _CHECKED, token_env, family).rows
     where = f"prepare.sources[{source.name}]"
     if not rows:
         raise ValueError(f"{where}: gives no row. Name data that has rows, or remove the source.")
@@ -90,22 +91,25 @@ def check_first_rows(source: Source, max_pixels: int, token_env: str) -> set[str
     return {row.sample["split"] for row in rows if not row.reject}
 
 
-def _first_rows(source: Source, parts: list[Part], max_pixels: int, count: int, token_env: str) -> list[Shown]:
+def _first_rows(
+    source: Source, parts: list[Part], max_pixels: int, count: int, token_env: str, family: Family | None
+) -> list[Shown]:
     """Of a first file with too few rows, the next one helps out."""
     reader, shown = ImageReader(source, max_pixels), []
     for part in parts:
         for read in read_part(source, part, (0, 0), token_env):
-            shown += [row for row in (_understood(row, read.where, source, reader) for row in read.rows) if row]
+            understood = (_understood(row, read.where, source, reader, family) for row in read.rows)
+            shown += [row for row in understood if row]
             if len(shown) >= count:
                 return shown[:count]
     return shown
 
 
-def _understood(row: RawRow, where: str, source: Source, reader: ImageReader) -> Shown | None:
+def _understood(row: RawRow, where: str, source: Source, reader: ImageReader, family: Family | None) -> Shown | None:
     """None for a row that the recipe leaves out."""
     key = row_key(row, where)
     try:
-        sample, images = check_row(row, source, reader)
+        sample, images = check_row(row, source, reader, family)
     except SkipRow:
         return None
     except RejectError as reject:

@@ -53,6 +53,7 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "student": fingerprint(config.student.path, config.hub_token_env),
         "teachers": {t.alias: fingerprint(t.path, config.hub_token_env) for t in config.curriculum},
         **({"keep": config.train.keep} if config.train.keep != "last" else {}),
+        **config.images.parts,
     }
 
 

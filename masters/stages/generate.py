@@ -35,6 +35,7 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "engine": config.engine.model_dump(mode="json"),
         "student": fingerprint(config.student.path, config.hub_token_env),
         **({"quantization": config.student.quantization} if config.student.quantization else {}),
+        **config.images.parts,
     }
 
 

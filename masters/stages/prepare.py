@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from masters.config.images import ImagesConfig
 from masters.config.prepare import Source
 from masters.config.run import RunConfig
 from masters.data import staging
@@ -31,6 +32,7 @@ from masters.data.storage import Storage
 from masters.data.summary import SourceSummary
 from masters.data.tables import REJECTS
 from masters.models.folder import family_of, fingerprint, resolve
+from masters.models.image_limits import check_limits
 from masters.reporting.progress import Screen
 from masters.stages.base import Stage
 from masters.stages.ordering import REJECTS_FOLDER, Chunk, put_in_order
@@ -48,11 +50,13 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "prepare.max_image_pixels": config.prepare.max_image_pixels,
         "longest_prompt": _longest_prompt(config),
         "student": fingerprint(config.student.path, config.hub_token_env),
+        **config.images.parts,
     }
 
 
 def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, Any], str]:
     """Read, check, order and write."""
+    check_limits(config, fetch=True)
     sources = config.prepare.sources
     found = [(index, part) for index, source in enumerate(sources) for part in parts_of(source, config.hub_token_env)]
     for output in ("samples", REJECTS_FOLDER):
@@ -192,9 +196,9 @@ def _check_row(
     row: RawRow, source: Source, reader: ImageReader, shards: ImageShards, summary: SourceSummary, config: RunConfig
 ) -> dict[str, Any]:
     """The sample, with its place in the permutation; it is counted and its images are stored. Raises RejectError, SkipRow."""
-    sample, images = check_row(row, source, reader)
+    counter = _counter(config.student.path, config.hub_token_env, config.images, config.hub_mirror)
+    sample, images = check_row(row, source, reader, counter.family)
     notes = sample.pop("notes")
-    counter = _counter(config.student.path, config.hub_token_env, config.hub_mirror)
     try:
         tokens = counter.prompt(sample, [(image.width, image.height) for image in images])
     except ValueError as error:
@@ -220,9 +224,9 @@ def _longest_prompt(config: RunConfig) -> int:
 
 
 @cache
-def _counter(path: str, token_env: str, mirror: str | None = None) -> Any:
+def _counter(path: str, token_env: str, images: ImagesConfig, mirror: str | None = None) -> Any:
     """One per worker process."""
     from masters.models.prompts import PromptCounter
 
     folder = resolve(path, token_env, weights=False, mirror=mirror)
-    return PromptCounter(folder, family_of(folder))
+    return PromptCounter(folder, family_of(folder), images)

@@ -1,4 +1,4 @@
-"""report: one self-contained page about the run."""
+"""report: one self-contained page about the run, and a model card beside each of its students."""
 
 from typing import Any
 
@@ -16,10 +16,12 @@ def parts(config: RunConfig) -> dict[str, Any]:
 
 
 def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, Any], str]:
-    """Write the page."""
+    """Write the page, and the cards, which know the scores now."""
+    from masters.reporting.card import write_cards
     from masters.reporting.page import build_page
 
     run.write(REPORT, build_page(config, run).encode())
+    write_cards(config, run)
     return {}, f"{run.uri}/{REPORT}"
 
 

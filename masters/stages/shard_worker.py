@@ -18,9 +18,11 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from masters.config.engine import EngineConfig
+from masters.config.images import OWN_LIMITS, ImagesConfig
 from masters.config.models import ModelConfig
 from masters.config.resources import EngineResources
 from masters.config.run import RunConfig
+from masters.config.score import ModelJudge
 from masters.data.shards import Shard
 from masters.data.storage import Storage
 from masters.data.tables import REJECTS, counted
@@ -36,7 +38,7 @@ class EngineSpec:
     """How an actor builds its engine.
 
     `thresholds` is a file in the run directory, or None. `stored` is a model folder in the run directory that takes the
-    place of the model's own, or None.
+    place of the model's own, or None. `images` limits images; a judge of another family is asked texts only.
     """
 
     model: ModelConfig
@@ -47,6 +49,7 @@ class EngineSpec:
     thresholds: str | None = None
     stored: str | None = None
     mirror: str | None = None
+    images: ImagesConfig = OWN_LIMITS
 
     @classmethod
     def of(
@@ -60,7 +63,9 @@ class EngineSpec:
     ) -> "EngineSpec":
         """From a recipe."""
         resources, token = config.resources.engine, config.hub_token_env
-        return cls(model, config.engine, resources, token, images_per_prompt, thresholds, stored, config.hub_mirror)
+        images = OWN_LIMITS if isinstance(model, ModelJudge) else config.images
+        mirror = config.hub_mirror
+        return cls(model, config.engine, resources, token, images_per_prompt, thresholds, stored, mirror, images)
 
     @contextmanager
     def folder(self, run: Storage) -> Iterator[Path]:
@@ -283,8 +288,9 @@ def start_engine(spec: EngineSpec | None, run: Storage, ratio: str) -> Loaded:
             spec.resources,
             gpus=spec.model.gpus_per_engine,
             images_per_prompt=spec.images_per_prompt,
+            images=spec.images,
             thresholds=thresholds,
             ratio=ratio,
             quantization=spec.model.quantization,
         )
-        return Loaded(spec, engine, chat_of(folder))
+        return Loaded(spec, engine, chat_of(folder, spec.images))

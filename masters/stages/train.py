@@ -37,6 +37,7 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "train": config.train.model_dump(mode="json", exclude=without),
         "curriculum": [teacher.alias for teacher in config.curriculum],
         "student": fingerprint(config.student.path, config.hub_token_env),
+        **config.images.parts,
     }
 
 

@@ -13,6 +13,9 @@ import torch.distributed as dist
 
 from masters.data.storage import Storage
 from masters.data.students import LAST, LEVELS, level_folder
+from masters.models.exported import check_layout, copy_side_files
+from masters.models.image_limits import write_limits
+from masters.models.licence import keep_licence
 from masters.training.curriculum import Step
 from masters.training.trio import Cast
 
@@ -40,7 +43,11 @@ def _export(cast: Cast, run: Storage, name: str, scratch: Path) -> None:
         folder = Path(local) / "student"
         cast.trio.student.export(folder)
         if dist.get_rank() == 0:
-            cast.chat.processor.save_pretrained(folder)
+            base = cast.trio.student.folder
+            check_layout(base, folder)
+            copy_side_files(base, folder)
+            write_limits(folder, cast.chat.family, cast.chat.images)
+            keep_licence(base, folder)
             run.upload(folder, name)
     dist.barrier()
 

@@ -124,7 +124,7 @@ class Cast:
         train = config.train
         self.alone = train.objective == "sft"
         folder = resolve(config.student.path, config.hub_token_env, mirror=config.hub_mirror)
-        self.chat = ChatProcessor(folder, family_of(folder))
+        self.chat = ChatProcessor(folder, family_of(folder), config.images)
         self.vocabulary = [self._common_vocabulary(index) for index in range(len(config.curriculum))]
         student = Zero3Student(
             folder,

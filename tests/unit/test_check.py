@@ -137,6 +137,27 @@ def test_an_image_store_that_does_not_answer_is_the_sources_error(check, cluster
     assert check([files("d.jsonl")], *cluster)[0] == 0
 
 
+def test_limits_of_images_that_the_models_do_not_take(check):
+    status, said = check([{"type": "charts"}], "--set", "images.max_tiles=6")
+    assert status == 1
+    assert "models/tiny/student: images.max_tiles = 6: is no limit of qwen2_5_vl, which takes min_pixels" in said
+    assert check([{"type": "charts"}], "--set", "images.max_pixels=9000")[0] == 0
+
+
+def test_a_token_of_the_students_family_is_no_text_of_first_rows(check, tmp_path):
+    """Of another family's it is."""
+    (tmp_path / "d.jsonl").write_text(lines({"question": "What is <IMG_CONTEXT>?", "answer": "<img>"}))
+    assert check([files("d.jsonl", id=None)])[0] == 0
+    student = tmp_path / "internvl"
+    student.mkdir()
+    (student / "config.json").write_text('{"model_type": "internvl"}')
+    models = ("student.path", "curriculum[0].path")
+    options = [word for path in models for word in ("--set", f"{path}={student}")]
+    status, said = check([files("d.jsonl", id=None)], *options)
+    assert status == 1
+    assert "question holds a token reserved for chat templates: <IMG_CONTEXT>" in said
+
+
 def test_checkpoints_without_room_are_refused_where_the_run_is_for_this_machine(check, cluster, monkeypatch, tmp_path):
     monkeypatch.setattr("masters.training.space.checkpoint_bytes", lambda student, train: 10**18)
     status, said = check([{"type": "charts"}])

@@ -10,6 +10,7 @@ import yaml
 
 from masters import cli
 from masters.cli import guarded, main
+from masters.config.load import read_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def test_check_takes_several_values_files_and_the_last_wins(masters, tmp_path):
     assert 'recipes/tiny.yaml: resources.train.cpus = 1: stage train: group "judge" has 0.5 CPUs a pod.' in said
 
 
-def test_submit_prints_a_manifest_that_holds_the_charts_cluster(masters, monkeypatch):
+def test_submit_prints_a_manifest_that_holds_the_charts_cluster(masters, monkeypatch, tmp_path):
     from masters import rayjob
 
     pod = {"template": {"spec": {"containers": [{"name": "ray"}]}}}
@@ -66,6 +67,10 @@ def test_submit_prints_a_manifest_that_holds_the_charts_cluster(masters, monkeyp
     assert job["metadata"]["name"] == "tiny-mask"
     assert job["spec"]["entrypoint"] == "python -m ray_jobs.mask /etc/masters/recipe/tiny.yaml storage=s3://b/runs"
     assert config_map["data"]["tiny.yaml"] == (ROOT / "recipes/tiny.yaml").read_text()
+    over = ROOT / "recipes/paper/qwen3-vl-8b-from-32b.yaml"
+    config_map, _ = yaml.safe_load_all(masters("submit", over, *options)[1])
+    (tmp_path / over.name).write_text(config_map["data"][over.name])  # the job finds no base beside it
+    assert read_recipe(tmp_path / over.name) == read_recipe(over)
 
 
 def test_submit_refuses_storage_that_would_end_with_the_pod(masters):

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from masters import cli_cluster, pipeline, submit
+from masters.config.load import read_recipe
 from masters.config.portable import local_paths, storage_problems
 from masters.nodes import NodeLife
 from masters.reporting.progress import Screen
@@ -33,6 +34,20 @@ def test_the_recipe_is_uploaded_and_nothing_else(tmp_path):
     with submit.upload_folder(recipe) as folder:
         assert [path.name for path in Path(folder).iterdir()] == ["my.yaml"]
     assert not Path(folder).exists()
+
+
+def test_what_a_recipe_extends_is_uploaded_within_it(tmp_path):
+    (tmp_path / "_base.yaml").write_text(
+        "seed: 3\nstorage: s3://b/runs\ntrain: {lr: 1e-5, betas: [0.5, 0.75]}\nname: no\n"
+    )
+    recipe = tmp_path / "my.yaml"
+    recipe.write_text("extends: _base.yaml\ntrain: {lr: 1e-6}\n")
+    with submit.upload_folder(recipe) as folder:
+        (uploaded,) = Path(folder).iterdir()
+        assert read_recipe(uploaded) == read_recipe(recipe)
+        assert read_recipe(uploaded)["train"] == {"lr": 1e-6, "betas": [0.5, 0.75]}
+        assert read_recipe(uploaded)["name"] == "my"
+        assert "extends:" not in uploaded.read_text()
 
 
 def test_of_a_checkout_ray_uploads_code_and_recipes_only(tmp_path):
@@ -69,7 +84,7 @@ def test_an_upload_that_is_too_big_names_the_biggest_files(tmp_path):
     ):
         submit.check_size(str(tmp_path))
     recipe = tmp_path / "bigger.bin"
-    with pytest.raises(ValueError, match=r"bigger.bin"), submit.upload_folder(recipe):
+    with pytest.raises(ValueError, match=r"upload has 5.0 MB.*bigger.bin"), submit.upload_folder(recipe):
         pass
 
 

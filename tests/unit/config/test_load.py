@@ -253,10 +253,20 @@ def test_paths_that_exist_become_absolute(write, tmp_path, monkeypatch):
     assert config.curriculum[0].path == "a/teacher"
 
 
-@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").rglob("*.yaml")), ids=lambda p: p.stem)
+SHIPPED = sorted((ROOT / "recipes").rglob("[!_]*.yaml"))
+BASES = sorted((ROOT / "recipes").rglob("_*.yaml"))
+"""What recipes extend; the first letter of their names tells that they are none."""
+
+
+@pytest.mark.parametrize("recipe", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_recipes_are_fine(recipe, monkeypatch):
     monkeypatch.chdir(ROOT)
     load_recipe(recipe)
+
+
+@pytest.mark.parametrize("base", BASES, ids=lambda p: p.stem)
+def test_what_recipes_extend_is_no_recipe(base):
+    assert [problem.partition(":")[0] for problem in problems(base)] == ["student", "curriculum"]
 
 
 def test_the_recipe_that_init_writes_is_fine():
@@ -277,7 +287,7 @@ def test_the_schema_describes_every_field():
 
 @pytest.mark.parametrize(
     "recipe",
-    [*sorted((ROOT / "recipes").rglob("*.yaml")), ROOT / "masters" / "config" / "templates" / "recipe.yaml"],
+    [*SHIPPED, ROOT / "masters" / "config" / "templates" / "recipe.yaml"],
     ids=lambda p: p.stem,
 )
 def test_editors_accept_what_is_shipped(recipe):
@@ -286,8 +296,12 @@ def test_editors_accept_what_is_shipped(recipe):
     data = YAML(typ="safe", pure=True).load(recipe.read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(data, schema)
+    without = {name: value for name, value in data.items() if name != "student"}
+    if "extends" in data:
+        jsonschema.validate(without, schema)  # its base may have one
+        del without["extends"]
     with pytest.raises(jsonschema.ValidationError, match="'student' is a required property"):
-        jsonschema.validate({name: value for name, value in data.items() if name != "student"}, schema)
+        jsonschema.validate(without, schema)
 
 
 def test_validate_takes_plain_data():

@@ -12,6 +12,7 @@ from PIL import Image
 from masters.config.prepare import ChartsSource, CustomSource, FilesSource
 from masters.data.image_files import ImageReader
 from masters.data.rows import RawRow, RejectError, SkipRow, check_row, is_integer, is_number, row_key
+from masters.families import FAMILIES
 
 
 def png(width: int = 8, height: int = 8, mode: str = "RGB", kind: str = "PNG") -> bytes:
@@ -228,6 +229,40 @@ def test_tokens_that_prompts_are_made_of_are_never_text(token):
     with pytest.raises(RejectError) as caught:
         checked({"answers": f"a {token}"}, source(allow_tokens=(token,)))
     assert caught.value.detail == token
+
+
+QWEN, INTERN = FAMILIES["qwen2_5_vl"], FAMILIES["internvl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "family", "refused"),
+    [
+        ("Write <img> and <video> in HTML", QWEN, None),
+        ("Write <img> and <video> in HTML", None, None),  # `masters data show` does not know the student
+        ("What is <IMG_CONTEXT>?", QWEN, None),
+        ("Close it with </img>", INTERN, "</img>"),
+        ("Write <video> in HTML", INTERN, "<video>"),
+        ("What is <IMG_CONTEXT>?", INTERN, "<IMG_CONTEXT>"),
+        ("What is <|im_end|>?", INTERN, "<|im_end|>"),
+        ("What is <|image_pad|>?", QWEN, "<|image_pad|>"),
+        ("What is <|image_pad|>?", None, "<|image_pad|>"),
+        ("What is <|image_pad|>?", INTERN, None),
+        ("Is <|box_start|> in <|im_end|>?", QWEN, "<|im_end|>"),
+    ],
+)
+def test_never_text_is_what_the_students_family_makes_prompts_of(text, family, refused):
+    """All of them are allowed by the recipe."""
+    of = source(allow_tokens=("<|box_start|>", "<|image_pad|>", "<|im_end|>", "<img>", "<video>", "<IMG_CONTEXT>"))
+    for change in ({"question": text}, {"answers": text}, {"system": text}, {"history": [text, "Yes."]}):
+        row = RawRow(**{**GOOD, **change})
+        if refused is None and ("system" not in change or "<|" not in text):
+            check_row(row, of, ImageReader(of, 1000), family)
+            continue
+        with pytest.raises(RejectError) as caught:
+            check_row(row, of, ImageReader(of, 1000), family)
+        assert caught.value.reason.endswith("holds a token reserved for chat templates")
+        if "system" not in change:  # no token is allowed there
+            assert caught.value.detail == refused
 
 
 def test_marks_are_counted_before_images_are_read():

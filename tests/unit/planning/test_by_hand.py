@@ -1,17 +1,36 @@
 """The arithmetic of a plan, each number computed by hand."""
 
+import json
 import math
+import re
 
 import pytest
 
 from masters.config.resources import EngineResources
 from masters.config.train import TrainConfig
+from masters.families import FAMILIES
 from masters.families.released import RELEASED, released
-from masters.families.sizes import NO_TOWER, Decoder, ModelSize, Tower, qwen_tower, size_of
+from masters.families.sizes import (
+    NO_TOWER,
+    Decoder,
+    ModelSize,
+    Tower,
+    intern_tower,
+    qwen2_5_tower,
+    qwen3_tower,
+    size_of,
+)
+from masters.models.folder import parameter_count
 from masters.planning import throughputs as pace
 from masters.planning.engines import Asked, engine_seconds, judged
 from masters.planning.flops import GroupShape, decoding, forward, group_flops, objective, seeing
-from masters.planning.memory import checkpoint_bytes, engine_memory, learning_parameters, train_memory
+from masters.planning.memory import (
+    checkpoint_bytes,
+    decoder_activation,
+    engine_memory,
+    learning_parameters,
+    train_memory,
+)
 from masters.planning.places import Place
 from masters.planning.plan import wall_seconds
 from masters.planning.workload import Cost
@@ -31,11 +50,16 @@ SMALL = ModelSize(
         patch_pixels=14,
         embedding=20,
         projector=30,
+        vectors=36,
     ),
+)
+SPARSE = ModelSize(
+    Decoder(8, 3, 2, 1, 4, 5, 100, tied=False, query_key_norm=True, experts=6, active_experts=2), NO_TOWER
 )
 WIDE = ModelSize(Decoder(16, 3, 2, 1, 4, 16, 100, tied=True), NO_TOWER)
 GROUP = GroupShape(prompt=10, image=5, responses=2, length=3)
 ALONE = GroupShape(prompt=10, image=5, responses=2, length=3, packed=False)
+KINDS = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "internvl3", "internvl3_5", "internvl3_5_moe")
 GIB = 2**30
 
 CASES = {
@@ -50,24 +74,50 @@ CASES = {
     "keys and values of a token": (lambda: SMALL.decoder.kv_bytes, 2 * 2 * 3 * 4),
     "keys and values of a token, 72B": (lambda: Q72.decoder.kv_bytes, 327_680),
     "a layer of 7B": (lambda: Q7.decoder.layer, 233_057_792),
-    "the tower of 7B": (lambda: qwen_tower(3584, 3420).parameters, 676_550_144),
+    "the tower of 7B": (lambda: qwen2_5_tower(3584, {}).parameters, 676_550_144),
     "pixels of an image token": (lambda: Q7.tower.token_pixels, 28 * 28),
+    # experts: a router of 8 x 6, and 6 MLPs of 3 x 8 x 5, of which a token takes 2
+    "products of a layer with experts": (lambda: SPARSE.decoder.layer_matrices, 192 + 48 + 2 * 120),
+    "a layer with experts": (lambda: SPARSE.decoder.layer, 192 + 48 + 6 * 120 + 16 + 8),
+    "experts that one token leaves": (lambda: SPARSE.decoder.asleep(1), 3 * 4 * 120),
+    "experts that two tokens leave": (lambda: SPARSE.decoder.asleep(2), 3 * 6 * 120 * (4 / 6) ** 2),
+    "nothing is left of one MLP": (lambda: SMALL.decoder.asleep(1), 0),
+    "language model with experts": (lambda: decoding(SPARSE, 16, 119), 2 * 3 * 480 * 16 + 4 * 3 * 8 * 119),
+    "what a layer with experts keeps": (
+        lambda: decoder_activation(SPARSE.decoder, 2),
+        2 * (6 * 8 + 2 * 4 + 2 * 4 * 5 + 2 * 2 * 8) + 12 * 8,
+    ),
+    # towers: matrices 12 x 1152^2 ..., positions, one merger and three deeper ones
+    "the tower of Qwen3-VL-8B": (
+        lambda: qwen3_tower(4096, {}).parameters,
+        27 * (4 * 1152**2 + 2 * 1152 * 4304 + 4 * 1152 + 4304 + 1152 + 4 * 1152)
+        + (3 * 2 * 256 + 1 + 2304) * 1152
+        + 4 * (4608 * 4608 + 4608 + 4608 * 4096 + 4096)
+        + 2 * 1152
+        + 3 * 2 * 4608,
+    ),
+    "the tower of 300 M": (
+        lambda: intern_tower(3584, {"attention_bias": True}).parameters - intern_tower(3584, {}).projector,
+        24 * (12 * 1024**2 + (4 + 4 + 2) * 1024 + 4096 + 1024) + (588 + 1 + 1 + 1025) * 1024,
+    ),
+    "tokens of a tile": (lambda: intern_tower(8, {}).window // intern_tower(8, {}).patches, 256),
+    "pixels of a token of a tile": (lambda: 256 * intern_tower(8, {}).token_pixels, 448 * 448),
     # a group: 10 + 2 x 3 tokens in one row, or 2 x 13
     "tokens, packed": (lambda: GROUP.tokens, 16),
     "tokens, a row each": (lambda: ALONE.tokens, 26),
     "pairs, packed": (lambda: GROUP.pairs, 50 + 2 * (30 + 4.5)),
     "pairs, a row each": (lambda: ALONE.pairs, 2 * (50 + 30 + 4.5)),
     "language model": (lambda: decoding(SMALL, 16, 119), 2 * 3 * 576 * 16 + 4 * 3 * 8 * 119),
-    # 5 tokens are 20 patches: 2 x (2 x 128 + 50) x 20 + 4 x 4 x (20 x 20 + 20 x 4)
-    "tower": (lambda: seeing(SMALL.tower, 5), 2 * 306 * 20 + 16 * 480),
-    "forward, packed": (lambda: forward(SMALL, GROUP), 66_720 + 19_920),
-    "forward, a row each": (lambda: forward(SMALL, ALONE), 2 * 3 * 576 * 26 + 96 * 169 + 2 * 19_920),
+    # 5 tokens are 20 patches: 2 x ((2 x 128 + 20) x 20 + 30 x 5) + 4 x 4 x (20 x 20 + 20 x 4)
+    "tower": (lambda: seeing(SMALL.tower, 5), 2 * (276 * 20 + 30 * 5) + 16 * 480),
+    "forward, packed": (lambda: forward(SMALL, GROUP), 66_720 + 19_020),
+    "forward, a row each": (lambda: forward(SMALL, ALONE), 2 * 3 * 576 * 26 + 96 * 169 + 2 * 19_020),
     # one unit is 2 x 6 tokens x 100 words: student 3 x 8, teacher 16, reference 8, again 8 + 16
     "objective": (lambda: objective(SMALL, WIDE, GROUP, reference=True, twice=False), 1200 * 48),
     "objective in pieces": (lambda: objective(SMALL, WIDE, GROUP, reference=True, twice=True), 1200 * 72),
-    "student, recomputed": (lambda: flops(checkpointing=True).student, 4 * 86_640),
-    "student": (lambda: flops(checkpointing=False).student, 3 * 86_640),
-    "reference": (lambda: flops(checkpointing=True).reference, 86_640),
+    "student, recomputed": (lambda: flops(checkpointing=True).student, 4 * 85_740),
+    "student": (lambda: flops(checkpointing=False).student, 3 * 85_740),
+    "reference": (lambda: flops(checkpointing=True).reference, 85_740),
     # bf16: 2 + 4 + 12 bytes of the student, 2 of the others: 7B from 72B on 16
     "static": (
         lambda: sum(trained(16).static.values()),
@@ -76,6 +126,12 @@ CASES = {
     "static in fp32": (
         lambda: sum(trained(16, precision="fp32").static.values()),
         (16 * 8_292_166_656 + 4 * 73_410_777_344 + 4 * 8_292_166_656) / 16,
+    ),
+    "all experts of a teacher": (
+        lambda: train_memory(TrainConfig(), Q7, [released("Qwen/Qwen3-VL-30B-A3B-Instruct").size], GROUP, 16, 8).static[
+            "teacher"
+        ],
+        2 * 31_070_754_032 / 16,
     ),
     "teacher of a node": (lambda: trained(16, teacher_sharding="node").static["teacher"], 2 * 73_410_777_344 / 8),
     "teacher offloaded": (lambda: trained(16, offload_teacher=True).static["teacher"], 0),
@@ -151,8 +207,37 @@ def test_there_are_enough():
 
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_models_have_as_many_weights_as_their_pages_say(name):
-    assert RELEASED[name].size.parameters == RELEASED[name].parameters
-    assert released(f"{RELEASED[name].name}@main") is RELEASED[name]
+    """Exactly, or as they round: a tower or a head that is not theirs would show."""
+    model = RELEASED[name]
+    found = model.size.parameters
+    assert found == model.parameters or not model.parameters
+    assert found / 1e9 == pytest.approx(model.billions, abs=0.051)
+    assert model.family in FAMILIES
+    assert model.licence
+    assert "verified" in model.source
+    assert released(f"{model.name}@main") is model
+
+
+def test_the_names_of_models_say_how_large_they_are():
+    """Nearly; of these, not even that: heads that are not tied, and towers, are not counted in names."""
+    apart = {}
+    for name, model in RELEASED.items():
+        told = float(re.search(r"-(\d+)b", name)[1])
+        if abs(model.size.parameters / 1e9 / told - 1) > 0.1:
+            apart[model.name.partition("/")[2]] = model.billions
+    assert apart == {
+        "Qwen2.5-VL-3B-Instruct": 3.8, "Qwen2.5-VL-7B-Instruct": 8.3, "Qwen3-VL-4B-Instruct": 4.4,
+        "InternVL3_5-2B-HF": 2.3, "InternVL3_5-4B-HF": 4.7,
+    }  # fmt: skip
+
+
+def test_the_layout_that_runs_code_is_refused_with_the_name_of_the_other():
+    for name, other in (
+        ("OpenGVLab/InternVL3-8B", "InternVL3-8B-hf"),
+        ("OpenGVLab/InternVL3_5-8B", "InternVL3_5-8B-HF"),
+    ):
+        with pytest.raises(ValueError, match=f"Use the Hugging Face layout: OpenGVLab/{other}"):
+            released(name)
 
 
 def test_decoding_waits_for_memory_and_prefill_for_arithmetic():
@@ -168,16 +253,41 @@ def test_decoding_waits_for_memory_and_prefill_for_arithmetic():
     assert decode == pytest.approx(400_000 / (32 * 0.6) * (0.004 + read))
 
 
-def test_a_folder_is_as_large_as_its_files(trained):
-    from masters.cli_plan import _size
-    from masters.models.folder import parameter_count
+@pytest.mark.parametrize(
+    ("sequences", "read"),
+    [
+        (1, 31_070_754_032 - 48 * 120 * 3 * 2048 * 768),
+        (32, 31_070_754_032 - 48 * 128 * 3 * 2048 * 768 * (15 / 16) ** 32),
+    ],
+)
+def test_a_step_reads_the_experts_that_its_sequences_take(sequences, read):
+    """8 of 128 each: one sequence leaves 120 of them in memory, 32 sequences leave an eighth of all."""
+    size, kind = released("Qwen/Qwen3-VL-30B-A3B-Instruct").size, pace.ACCELERATORS["A100-80G"]
+    place, asked = Place("g", kind, 1, 2, 1, per_pod=1, room=1), Asked(1000, 4, 0, 0, 100, 256)
+    decode, _ = engine_seconds(size, place, asked, EngineResources(max_num_seqs=sequences), 2048)
+    cache = sequences * 50 * 4 * 48 * 4 * 128
+    step = 0.004 + (2 * read + cache) / (2 * 2039e9 * 0.7)
+    assert decode == pytest.approx(400_000 / (sequences * 0.6) * step)
+    assert engine_memory(size, 2, 79.1, 0.9, 2048).weights == 31_070_754_032  # all of them lie there
 
-    student = _size(str(trained[0]))
-    computed = ModelSize(student.decoder, student.tower)
-    assert computed.parameters == parameter_count(trained[0]) == student.parameters
+
+def test_a_folder_is_as_large_as_its_files(trained):
+    _equal_to_files(trained[0])
+
+
+@pytest.mark.parametrize("options", [{}, {"tied": True}, {"size": "teacher"}], ids=lambda o: "-".join(o) or "student")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_of_every_family_is_as_large_as_its_files(make_family, kind, options):
+    _equal_to_files(make_family(kind, **options))
+
+
+def _equal_to_files(folder):
+    """Weights by the config.json alone; and those of checkpoints, in which tower or projector may be frozen."""
+    written = json.loads((folder / "config.json").read_text())
+    computed, counted = size_of(written), parameter_count(folder)
+    assert computed.parameters == counted == size_of(written, counted).parameters
     for train in (TrainConfig(), TrainConfig(tower_lr_factor=0), TrainConfig(projector_lr_factor=0)):
-        told, counted = checkpoint_bytes(student, train), space.checkpoint_bytes(trained[0], train)
-        assert told == counted
+        assert checkpoint_bytes(computed, train) == space.checkpoint_bytes(folder, train)
 
 
 @pytest.mark.parametrize(
@@ -185,6 +295,14 @@ def test_a_folder_is_as_large_as_its_files(trained):
     [
         ({"model_type": "llava", "vision_config": {}}, "model_type llava: its size is not known"),
         ({"model_type": "qwen2", "hidden_size": 8}, "lacks num_hidden_layers"),
+        (
+            {"model_type": "qwen3_moe", "num_experts": 4, "mlp_only_layers": [0]},
+            "some layers have experts and some not",
+        ),
+        (
+            {"model_type": "qwen3_moe", "num_experts": 4, "decoder_sparse_step": 2},
+            "some layers have experts and some not",
+        ),
     ],
 )
 def test_a_size_that_is_not_known_is_said(config, message):

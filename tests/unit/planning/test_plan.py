@@ -191,7 +191,7 @@ JUDGES = {
 @pytest.mark.parametrize("kind", JUDGES)
 def test_other_judges(tmp_path, kind):
     judge, rows = JUDGES[kind]
-    recipe = yaml.safe_load((ROOT / PAPER).read_text()) | {"score": {"judge": judge}}
+    recipe = {"extends": str(ROOT / PAPER), "score": {"judge": judge}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     plan = numbers(tmp_path / "recipe.yaml", *VALUES)
     (pool,) = of(plan, "score")["pools"]

@@ -5,11 +5,18 @@ from unittest.mock import MagicMock
 
 import pytest
 import torch
+from safetensors.torch import load, save_file
 
+from masters.config.images import ImagesConfig
 from masters.config.load import load_recipe
 from masters.data.storage import Storage
+from masters.families.qwen2_5_vl import QWEN2_5_VL
 from masters.training import loop, students
 from masters.training.curriculum import steps
+
+CARD = '---\nlicense: "mit"\nlicense_link: "LICENSE"\nlibrary_name: transformers\n---\n\nA student that was not evaluated yet: `masters report` writes its card.\n'
+BESIDE = {"tokenizer.json": "{}", "LICENSE": "MIT License", "README.md": CARD}
+"""What lies beside the weights: the base's own, and the beginning of a card."""
 
 
 class Worker:
@@ -19,13 +26,22 @@ class Worker:
         monkeypatch.setattr(students.dist, "get_rank", lambda: 0)
         monkeypatch.setattr(students.dist, "barrier", lambda: None)
         self.run, self.text, self.scratch = Storage(str(folder / "run")), "first", folder / "scratch"
-        processor = SimpleNamespace(save_pretrained=lambda target: (target / "tokenizer.json").write_text("{}"))
-        student = SimpleNamespace(export=self._export)
-        self.cast = SimpleNamespace(trio=SimpleNamespace(student=student), chat=SimpleNamespace(processor=processor))
+        base = folder / "base"
+        base.mkdir()
+        self._save("base", base)
+        for name, text in {"tokenizer.json": "{}", "LICENSE": "MIT License"}.items():
+            (base / name).write_text(text)
+        student = SimpleNamespace(export=self._export, folder=base)
+        chat = SimpleNamespace(family=QWEN2_5_VL, images=ImagesConfig())
+        self.cast = SimpleNamespace(trio=SimpleNamespace(student=student), chat=chat)
 
     def _export(self, target):
         target.mkdir()
-        (target / "model.safetensors").write_text(self.text)
+        self._save(self.text, target)
+
+    @staticmethod
+    def _save(text, folder):
+        save_file({"weight": torch.tensor(list(text.ljust(8).encode()))}, folder / "model.safetensors")
 
     def write(self, level, text):
         self.text = text
@@ -33,7 +49,12 @@ class Worker:
 
     def files(self):
         assert list(self.scratch.iterdir()) == []
-        return {name: self.run.read(name).decode() for name in self.run.names("train")}
+        return {name: self._read(name) for name in self.run.names("train")}
+
+    def _read(self, name):
+        if not name.endswith(".safetensors") or len(self.run.read(name)) < 9:
+            return self.run.read(name).decode()
+        return bytes(load(self.run.read(name))["weight"].tolist()).decode().strip()
 
 
 @pytest.fixture
@@ -77,7 +98,7 @@ def test_every_level_has_a_folder_and_the_last_student_its_own(worker):
     assert worker.files() == {
         f"train/{folder}/{name}": text
         for folder, student in (("levels/big@r0.40", "one"), ("levels/big@r0.00", "two"), ("student", "two"))
-        for name, text in (("model.safetensors", student), ("tokenizer.json", "{}"))
+        for name, text in (("model.safetensors", student), *BESIDE.items())
     }
 
 
@@ -95,6 +116,13 @@ def test_an_export_that_is_cut_off_leaves_no_folder_of_the_level(worker, monkeyp
     with pytest.raises(KeyboardInterrupt):
         worker.write("big@r0.40", "one")
     assert not worker.run.is_folder("train/levels/big@r0.40")
+
+
+def test_a_student_that_nobody_could_read_is_not_stored(worker):
+    save_file({"other": torch.zeros(1)}, worker.cast.trio.student.folder / "model.safetensors")
+    with pytest.raises(ValueError, match="weight: was written as"):
+        worker.write("big@r0.40", "one")
+    assert worker.files() == {}
 
 
 WRITTEN = {
