@@ -10,26 +10,42 @@ aks: {key: kubernetes.azure.com/scalesetpriority, spot: spot, onDemand: "", tain
 none: {}
 {{- end }}
 
-{{/* nodeSelector, tolerations and affinity of a pod. Call with root, spot, gpus and the values of the head or group as `of`. */}}
+{{/*
+nodeSelector, tolerations, affinity and spread of a pod. Call with root, spot, gpus, the values of the head or group as `of`,
+and its name, as ray.io/group has it, as `group`; empty for a pod that is not Ray's.
+*/}}
 {{- define "masters.placement" -}}
 {{- $preset := get (include "masters.cloud" . | fromYaml) .root.Values.cloud -}}
 {{- $selector := dict -}}
 {{- $tolerations := list -}}
-{{- $affinity := .of.affinity -}}
+{{- $affinity := deepCopy (.of.affinity | default dict) -}}
 {{- if $preset }}
   {{- $value := ternary $preset.spot $preset.onDemand .spot }}
   {{- if $value }}{{ $_ := set $selector $preset.key $value }}{{ end }}
   {{- if and .spot $preset.tainted }}
     {{- $tolerations = append $tolerations (dict "key" $preset.key "operator" "Equal" "value" $preset.spot "effect" "NoSchedule") }}
   {{- end }}
-  {{- if and (not $value) (not $affinity) }}
+  {{- if and (not $value) (not (hasKey $affinity "nodeAffinity")) }}
     {{- $term := dict "matchExpressions" (list (dict "key" $preset.key "operator" "NotIn" "values" (list $preset.spot))) }}
-    {{- $affinity = dict "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term))) }}
+    {{- $_ := set $affinity "nodeAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (dict "nodeSelectorTerms" (list $term))) }}
   {{- end }}
 {{- end }}
 {{- if .gpus }}
   {{- $tolerations = append $tolerations (dict "key" "nvidia.com/gpu" "operator" "Exists" "effect" "NoSchedule") }}
 {{- end }}
+{{- $own := dict "matchLabels" (merge (include "masters.pods" .root | fromYaml) (dict "ray.io/group" (.group | default ""))) -}}
+{{- /* The cluster's name is a RayJob's own, which nobody knows beforehand: matchLabelKeys takes it from the pod (Kubernetes 1.31). */ -}}
+{{- $zone := .of.sameZone | default "none" -}}
+{{- if and .group (ne $zone "none") }}
+  {{- $term := dict "labelSelector" $own "topologyKey" "topology.kubernetes.io/zone" "matchLabelKeys" (list "ray.io/cluster") }}
+  {{- if eq $zone "required" }}
+    {{- $_ := set $affinity "podAffinity" (dict "requiredDuringSchedulingIgnoredDuringExecution" (list $term)) }}
+  {{- else }}
+    {{- $_ := set $affinity "podAffinity" (dict "preferredDuringSchedulingIgnoredDuringExecution" (list (dict "weight" 100 "podAffinityTerm" $term))) }}
+  {{- end }}
+{{- end }}
+{{- $spread := list -}}
+{{- range (ternary .of.topologySpread list (ne (.group | default "") "")) }}{{ $spread = append $spread (merge (dict) . (dict "labelSelector" $own)) }}{{ end -}}
 {{- with merge (dict) (.of.nodeSelector | default dict) $selector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -38,6 +54,9 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $affinity }}
 affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $spread }}
+topologySpreadConstraints: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 

@@ -54,6 +54,27 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- .Values.modelCache.existingClaim | default (printf "%s-models" (include "masters.cluster" .)) -}}
 {{- end }}
 
+{{/* What holds the models: modelCache.kind, `auto` resolved. */}}
+{{- define "masters.cache.kind" -}}
+{{- $cache := .Values.modelCache -}}
+{{- $gpus := 0 -}}
+{{- range include "masters.groups" . | fromYaml }}{{ $gpus = add $gpus (.gpusPerPod | default 0) }}{{ end -}}
+{{- $ours := and (eq .Values.storage.kind "pvc") (not .Values.storage.pvc.existingClaim) -}}
+{{- if ne $cache.kind "auto" }}{{ $cache.kind }}
+{{- else if or $cache.existingClaim $cache.storageClassName (and $ours (gt (int $gpus) 0)) }}pvc
+{{- else }}emptyDir{{ end -}}
+{{- end }}
+
+{{/*
+Of the node's disk, a quantity: what requests says, else scratch, as much as Ray may spill, and a cache that is the pod's own.
+Call with root, role and of.
+*/}}
+{{- define "masters.disk" -}}
+{{- $disk := addf (dig "scratchGi" 20 .of) .of.shmGi -}}
+{{- if and (eq .role "worker") (eq (include "masters.cache.kind" .root) "emptyDir") }}{{ $disk = addf $disk .root.Values.modelCache.sizeGi }}{{ end -}}
+{{- index (.of.requests | default dict) "ephemeral-storage" | default (include "masters.gi" $disk) -}}
+{{- end }}
+
 {{/* Gi as a number, fractions allowed -> a quantity. */}}
 {{- define "masters.gi" -}}
 {{ mulf . 1024 | int64 }}Mi

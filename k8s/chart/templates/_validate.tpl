@@ -4,7 +4,7 @@ All that is wrong is said at once: path, value, rule, remedy.
 */}}
 {{- define "masters.validate" -}}
 {{- $problems := list -}}
-{{- range list "images" "groups" "requests" "storage" "options" "environment" "volumes" "mounts" -}}
+{{- range list "keys" "images" "groups" "pods" "requests" "storage" "cache" "options" "policy" "environment" "secrets" "volumes" "mounts" -}}
 {{- with include (printf "masters.validate.%s" .) $ | trim }}{{ $problems = append $problems . }}{{ end -}}
 {{- end -}}
 {{- with $problems }}{{ fail (printf "these values cannot work:\n%s\n" (join "\n" .)) }}{{ end -}}
@@ -16,8 +16,8 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- with $group.image }}{{ $_ := set $images (printf "workerGroups.%s.image" $name) . }}{{ end }}
 {{- end }}
 {{- range $path, $image := $images }}
-{{- if or (hasSuffix ":latest" $image) (not (regexMatch "^[^@]+(:[A-Za-z0-9_][-A-Za-z0-9_.]*|@sha256:[a-f0-9]{64})$" $image)) }}
-- {{ $path }} is {{ quote $image }}: give it a tag other than latest, or a digest, so that all pods run the same
+{{- with include "masters.validate.image" $image | trim }}
+- {{ $path }} is {{ quote $image }}: {{ . }}
 {{- end }}
 {{- end }}
 {{- if semverCompare "<2.58.0" .Values.rayVersion }}
@@ -62,9 +62,7 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- end }}
 
 {{- define "masters.validate.requests" -}}
-{{- $all := dict "head" .Values.head -}}
-{{- range $name, $group := include "masters.groups" . | fromYaml }}{{ $_ := set $all (printf "workerGroups.%s" $name) $group }}{{ end -}}
-{{- range $path, $of := $all }}
+{{- range $path, $of := include "masters.validate.all" . | fromYaml }}
 {{- with ($of.requests | default dict).cpu }}
 {{- if gt (include "masters.number" . | float64) (float64 $of.cpus) }}
 - {{ $path }}.requests.cpu is {{ . }}, above the limit, cpus, which is {{ $of.cpus }}
@@ -73,6 +71,9 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- with ($of.requests | default dict).memory }}
 {{- if gt (include "masters.number" . | float64) (mulf $of.memoryGi 0x1p30) }}
 - {{ $path }}.requests.memory is {{ . }}, above the limit, memoryGi, which is {{ $of.memoryGi }}
+{{- end }}
+{{- if lt (include "masters.number" . | float64) 0x1p27 }}
+- {{ $path }}.requests.memory is {{ . }}, less than 128Mi, with which Ray does not start: is a unit missing?
 {{- end }}
 {{- end }}
 {{- end }}
@@ -88,15 +89,86 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- end }}
 {{- end }}
 {{- end }}
-{{- $cache := .Values.modelCache -}}
+{{- if contains "@" $storage.s3.endpoint }}
+- storage.s3.endpoint names a user or a password: take it out, and name a Secret with the keys in storage.s3.existingSecret
+{{- end }}
 {{- if and $storage.pvc.existingClaim $storage.pvc.storageClassName }}
 - storage.pvc.storageClassName is of no use with existingClaim: a claim that exists has its class
 {{- end }}
+{{- end }}
+
+{{- define "masters.validate.cache" -}}
+{{- $cache := .Values.modelCache -}}
 {{- if and $cache.existingClaim $cache.storageClassName }}
 - modelCache.storageClassName is of no use with existingClaim: a claim that exists has its class
 {{- end }}
-{{- if and (eq $cache.kind "emptyDir") (or $cache.existingClaim $cache.storageClassName) }}
-- modelCache.existingClaim or storageClassName is set, but modelCache.kind is emptyDir
+{{- if and (has $cache.kind (list "emptyDir" "hostPath")) (or $cache.existingClaim $cache.storageClassName) }}
+- modelCache.existingClaim or storageClassName is set, but modelCache.kind is {{ $cache.kind }}: use kind pvc, or leave them out
+{{- end }}
+{{- if and (eq $cache.kind "hostPath") (not $cache.hostPath) }}
+- modelCache.kind is hostPath: name the folder of the nodes in modelCache.hostPath
+{{- end }}
+{{- if and (ne $cache.kind "hostPath") $cache.hostPath }}
+- modelCache.hostPath is {{ $cache.hostPath }}, but modelCache.kind is {{ $cache.kind }}: use kind hostPath, or leave it out
+{{- end }}
+{{- if and (eq $cache.kind "hostPath") (not (has "hostPath" .Values.podSecurity.allow)) }}
+- modelCache.kind is hostPath, which the restricted Pod Security standard refuses: use another kind, or name hostPath in podSecurity.allow
+{{- end }}
+{{- with .Values.prefetch }}
+{{- if and (eq .kind "job") (not .models) }}
+- prefetch.kind is job, but prefetch.models is empty: name the models to fetch
+{{- end }}
+{{- if and (eq .kind "none") .models }}
+- prefetch.models is set, but prefetch.kind is none: use job or daemonset
+{{- end }}
+{{- if and (eq .kind "job") (ne (include "masters.cache.kind" $) "pvc") }}
+- prefetch.kind is job, which fills a claim, but modelCache.kind is {{ $cache.kind }}{{ if eq $cache.kind "auto" }}, here {{ include "masters.cache.kind" $ }}{{ end }}: use kind pvc for the cache, or a daemonset
+{{- end }}
+{{- if and (eq .kind "daemonset") .models (ne (include "masters.cache.kind" $) "hostPath") }}
+- prefetch.models is set for a daemonset, whose pods share no disk with Ray's unless modelCache.kind is hostPath: use a job, or leave models out
+{{- end }}
+{{- if eq .kind "daemonset" }}
+{{- $gpus := 0 }}
+{{- range include "masters.groups" $ | fromYaml }}{{ $gpus = add $gpus (.gpusPerPod | default 0) }}{{ end }}
+{{- if not (int $gpus) }}
+- prefetch.kind is daemonset, but no group has GPUs: it is for their nodes
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "masters.validate.policy" -}}
+{{- $peers := dict "networkPolicy.clients" .Values.networkPolicy.clients -}}
+{{- range $i, $rule := .Values.networkPolicy.extraIngress }}{{ $_ := set $peers (printf "networkPolicy.extraIngress[%d].from" $i) ($rule.from | default list) }}{{ end -}}
+{{- range $i, $rule := .Values.networkPolicy.extraEgress }}{{ $_ := set $peers (printf "networkPolicy.extraEgress[%d].to" $i) ($rule.to | default list) }}{{ end -}}
+{{- range $path, $list := $peers }}
+{{- range $i, $peer := $list }}
+{{- if and $peer.ipBlock (or (hasKey $peer "podSelector") (hasKey $peer "namespaceSelector")) }}
+- {{ $path }}[{{ $i }}] has an ipBlock and a selector, which the API server refuses: make two entries of them
+{{- end }}
+{{- end }}
+{{- end }}
+{{- range $i, $one := .Values.submitters.subjects }}
+{{- if and (eq $one.kind "ServiceAccount") (not $one.namespace) }}
+- submitters.subjects[{{ $i }}] is a ServiceAccount without a namespace: name it
+{{- end }}
+{{- if and (ne $one.kind "ServiceAccount") $one.namespace }}
+- submitters.subjects[{{ $i }}].namespace is {{ $one.namespace }}, but a {{ $one.kind }} has none: leave it out
+{{- end }}
+{{- end }}
+{{- if and .Values.submitters.create (not .Values.submitters.subjects) }}
+- submitters.create is true, but submitters.subjects is empty: name those who may submit
+{{- end }}
+{{- if and .Values.submitters.subjects (not .Values.submitters.create) }}
+- submitters.subjects is set, but submitters.create is false: set it
+{{- end }}
+{{- if and .Values.proxy.noProxy (not .Values.proxy.https) (not .Values.proxy.http) }}
+- proxy.noProxy is set, but neither proxy.https nor proxy.http is
+{{- end }}
+{{- range list "https" "http" }}
+{{- if contains "@" (get $.Values.proxy .) }}
+- proxy.{{ . }} names a user or a password, which everybody who reads the pod would see: use a proxy that knows the cluster by its address
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -145,11 +217,16 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- $ours := list "HOME" "HF_HOME" "RAY_USAGE_STATS_ENABLED" "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" "RAY_REDIS_ADDRESS" "RAY_ADDRESS" -}}
 {{- /* KubeRay sets these only where they are absent: RAY_AUTH_MODE: disabled would open the job API to everybody. */ -}}
 {{- $ours = concat $ours (list "RAY_AUTH_MODE" "RAY_AUTH_TOKEN" "RAY_AUTH_TOKEN_PATH" "RAY_ENABLE_K8S_TOKEN_AUTH") -}}
+{{- $ours = concat $ours (list "RAY_enable_autoscaler_v2" "RAY_CLOUD_INSTANCE_ID" "RAY_NODE_TYPE_NAME" "RAY_CLUSTER_NAME" "RAY_PORT" "RAY_IP" "FQ_RAY_IP") -}}
+{{- $ours = concat $ours (list "REDIS_USERNAME" "REDIS_PASSWORD" "RAY_external_storage_namespace" "RAY_REDIS_PASSWORD") -}}
+{{- $proxies := list "HTTPS_PROXY" "HTTP_PROXY" "NO_PROXY" -}}
 {{- range $path, $env := $maps }}
-{{- range $name, $_ := $env }}
+{{- range $name, $value := $env }}
 {{- if has $name $ours }}
-- {{ $path }}.{{ $name }} is set by the chart or the operator
-{{- else if regexMatch "(?i)(^|_)(TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIALS?|API_?KEY|ACCESS_KEY)($|_)" $name }}
+- {{ $path }}.{{ $name }} is set by the chart or the operator: leave it out
+{{- else if has (upper $name) $proxies }}
+- {{ $path }}.{{ $name }}: use proxy.https, proxy.http and proxy.noProxy, which keep inside what is inside and open the network policy
+{{- else if and (include "masters.secret.name" $name) (not (include "masters.secret.harmless" $value)) }}
 - {{ $path }}.{{ $name }} looks like a secret; a literal is shown to everybody who reads the pod: use secretEnv
 {{- end }}
 {{- if hasKey $.Values.secretEnv $name }}
@@ -158,8 +235,8 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- end }}
 {{- end }}
 {{- range $name, $_ := .Values.secretEnv }}
-{{- if or (has $name $ours) (eq $name "REDIS_PASSWORD") }}
-- secretEnv.{{ $name }} is set by the chart or the operator
+{{- if has $name $ours }}
+- secretEnv.{{ $name }} is set by the chart or the operator: leave it out
 {{- end }}
 {{- end }}
 {{- end }}
@@ -170,14 +247,20 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- if has .name $names }}
 - extraVolumes: the name {{ .name }} is taken
 {{- end }}
-{{- if .hostPath }}
-- extraVolumes: {{ .name }} is a hostPath, which the restricted Pod Security standard refuses
+{{- $volume := . }}
+{{- range list "hostPath" "nfs" }}
+{{- if and (get $volume .) (not (has . $.Values.podSecurity.allow)) }}
+- extraVolumes: {{ $volume.name }} is {{ ternary "a hostPath" "an nfs" (eq . "hostPath") }}, which the restricted Pod Security standard refuses: use a claim, or name {{ . }} in podSecurity.allow
+{{- end }}
 {{- end }}
 {{- $names = append $names .name }}
 {{- end }}
 {{- range .Values.extraVolumeMounts }}
 {{- if not (has .name $names) }}
 - extraVolumeMounts: no volume is named {{ .name }}
+{{- end }}
+{{- if has ".." (splitList "/" (.subPath | default "")) }}
+- extraVolumeMounts of {{ .name }}: subPath is {{ .subPath }}, and no path with .. is taken
 {{- end }}
 {{- end }}
 {{- end }}
@@ -188,9 +271,18 @@ All that is wrong is said at once: path, value, rule, remedy.
 {{- range list "/dev/shm" "/tmp" "/home/masters" "/var/run/masters/gcs" "/etc/masters/recipe" }}{{ $_ := set $taken . "a volume of the chart" }}{{ end -}}
 {{- $mounts := list (list "modelCache.mountPath" .Values.modelCache.mountPath) -}}
 {{- if eq .Values.storage.kind "pvc" }}{{ $mounts = append $mounts (list "storage.pvc.mountPath" .Values.storage.pvc.mountPath) }}{{ end -}}
+{{- $system := list "/etc" "/home" "/opt" "/root" "/run" "/var" "/var/run" "/var/lib" -}}
 {{- range .Values.extraVolumeMounts }}{{ $mounts = append $mounts (list (printf "extraVolumeMounts of %s" .name) .mountPath) }}{{ end -}}
 {{- range $mounts }}
 {{- $path := last . | clean }}
+{{- if has ".." (splitList "/" (last .)) }}
+- {{ first . }} is {{ last . }}, and no path with .. is taken
+{{- end }}
+{{- if or (has $path $system) (regexMatch "^/(dev|proc|sys|boot|bin|sbin|lib|lib64|usr|opt/masters|run/secrets|var/run/secrets)/" (printf "%s/" $path)) (eq $path "/") }}
+{{- if ne $path "/dev/shm" }}
+- {{ first . }} is {{ $path }}, over what the system or the program has there: take a path of its own, as /mnt/x
+{{- end }}
+{{- end }}
 {{- if hasKey $taken $path }}
 - {{ get $taken $path }} and {{ first . }} are both {{ $path }}
 {{- end }}

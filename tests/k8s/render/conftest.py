@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+import yaml
 
 from tests.k8s import chart as charts
 from tests.k8s.render.pods import Rendered
@@ -22,9 +23,12 @@ def rendered(chart):
 
     @functools.cache
     def render(scenario: str | None = None, *options: str, release: str = "lab") -> Rendered:
+        allowed: list[str] = []
         if scenario is not None:
-            options = ("--values", str(charts.CHART / "ci" / f"{scenario}.yaml"), *options)
-        return Rendered(charts.template(chart, *options, release=release))
+            file = charts.CHART / "ci" / f"{scenario}.yaml"
+            allowed = yaml.safe_load(file.read_text()).get("podSecurity", {}).get("allow", [])
+            options = ("--values", str(file), *options)
+        return Rendered(charts.template(chart, *options, release=release), tuple(allowed))
 
     return render
 

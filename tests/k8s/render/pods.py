@@ -14,7 +14,7 @@ def quantity(text: str | int) -> float:
 
 @dataclass(frozen=True)
 class Pod:
-    """The pod of the head, of a group or of the helm test."""
+    """The pod of the head, of a group, of the helm test or of a prefetch; Ray's container first, those before Ray last."""
 
     name: str
     labels: dict
@@ -29,6 +29,9 @@ class Pod:
     def env(self, name: str) -> str | None:
         return next((one.get("value") for one in self.ray["env"] if one["name"] == name), None)
 
+    def request(self, name: str) -> float:
+        return quantity(self.ray["resources"]["requests"][name])
+
     def volume(self, name: str) -> dict:
         (found,) = (one for one in self.spec["volumes"] if one["name"] == name)
         return found
@@ -36,9 +39,10 @@ class Pod:
 
 @dataclass(frozen=True)
 class Rendered:
-    """All objects of one rendering."""
+    """All objects of one rendering; `allowed` is what its values let weaken the restricted standard."""
 
     objects: list[dict]
+    allowed: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         return id(self)
@@ -70,11 +74,14 @@ class Rendered:
         return {name: _pod(name, group["template"]) for name, group in self.groups.items()}
 
     def pods(self) -> Iterator[Pod]:
-        """Every pod that comes of this rendering, the helm test's too."""
+        """Every pod that comes of this rendering, the helm test's and those that prefetch too."""
         yield self.head
         yield from self.workers.values()
         for pod in self.of("Pod"):
             yield _pod(pod["metadata"]["name"], pod)
+        for kind in ("Job", "DaemonSet"):
+            for one in self.of(kind):
+                yield _pod(one["metadata"]["name"], one["spec"]["template"])
 
 
 def rays_pods(spec: dict, cluster: str) -> Iterator[dict]:
@@ -93,5 +100,5 @@ def rays_pods(spec: dict, cluster: str) -> Iterator[dict]:
 
 def _pod(name: str, template: dict) -> Pod:
     meta, spec = template["metadata"], template["spec"]
-    assert not spec.get("initContainers")
-    return Pod(name, meta.get("labels", {}), meta.get("annotations", {}), spec, list(spec["containers"]))
+    containers = [*spec["containers"], *spec.get("initContainers", [])]
+    return Pod(name, meta.get("labels", {}), meta.get("annotations", {}), spec, containers)

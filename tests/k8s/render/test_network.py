@@ -1,14 +1,17 @@
 """The rendered NetworkPolicy, evaluated: who reaches which port of the cluster's pods, and what they reach."""
 
+import re
 from ipaddress import ip_address, ip_network
 
 import pytest
 
 from masters.rayjob import Limits, manifests
 from tests.k8s.render.pods import rays_pods
+from tests.k8s.tools import ROOT
 
 HERE = "masters"
 RAY = {"ray.io/is-ray-node": "yes", "app.kubernetes.io/instance": "lab"}
+OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}  # by its chart and by kustomize alike
 PEERS = {
     "a worker": (HERE, {**RAY, "ray.io/cluster": "lab"}),
     "a worker of a RayJob": (HERE, {**RAY, "ray.io/cluster": "mine-x7k2p"}),
@@ -17,9 +20,10 @@ PEERS = {
     "any pod of the namespace": (HERE, {"app": "shell"}),
     "the helm test": (HERE, {"app.kubernetes.io/instance": "lab", "app.kubernetes.io/component": "client"}),
     "a client of another release": (HERE, {"app.kubernetes.io/instance": "x", "app.kubernetes.io/component": "client"}),
-    "the operator": ("kuberay-system", {"app.kubernetes.io/name": "kuberay-operator"}),
+    "the operator": ("kuberay-system", {**OPERATOR, "app.kubernetes.io/name": "kuberay-operator"}),
+    "the operator by kustomize": ("kuberay-system", {**OPERATOR, "app.kubernetes.io/name": "kuberay"}),
     "a pod beside the operator": ("kuberay-system", {"app": "shell"}),
-    "a false operator": ("default", {"app.kubernetes.io/name": "kuberay-operator"}),
+    "a false operator": ("default", OPERATOR),
     "a false worker": ("default", RAY),
     "prometheus": ("monitoring", {"app": "prometheus"}),
 }
@@ -29,6 +33,7 @@ ALLOWED = {
     "a worker of a RayJob": EVERY,
     "the helm test": {8265},
     "the operator": {8265, 52365},
+    "the operator by kustomize": {8265, 52365},
     "prometheus": {8080, 44217, 44227},
 }
 
@@ -102,7 +107,7 @@ def test_policy_budgets_and_monitors_are_about_the_clusters_of_rayjobs_too(rende
 
 def test_namespaces_and_clients_are_values(rendered):
     (policy,) = rendered("no-operator").of("NetworkPolicy")
-    assert reaches(policy, "ray-system", {"app.kubernetes.io/name": "kuberay-operator"}, 8265)
+    assert reaches(policy, "ray-system", OPERATOR, 8265)
     assert not reaches(policy, *PEERS["the operator"], 8265)
     assert not reaches(policy, *PEERS["prometheus"], 8080)
     assert reaches(policy, "notebooks", {}, 8265)
@@ -111,7 +116,7 @@ def test_namespaces_and_clients_are_values(rendered):
 
 def test_an_operator_of_the_release_is_in_its_namespace(rendered):
     (policy,) = rendered("with-operator").of("NetworkPolicy")
-    assert reaches(policy, HERE, {"app.kubernetes.io/name": "kuberay-operator"}, 8265)
+    assert reaches(policy, HERE, OPERATOR, 8265)
     assert not reaches(policy, *PEERS["the operator"], 8265)
 
 
@@ -133,6 +138,15 @@ def test_an_operator_of_the_release_is_in_its_namespace(rendered):
         ("http://minio.minio:9000", "10.0.0.8", 80, False),
         ("http://minio.minio", "10.0.0.8", 80, True),
         ("https://minio.minio:9443/a:1", "10.0.0.8", 9443, True),
+        ("gke", "10.0.0.10", 5353, True),  # pods that answer for names, behind the Service's 53
+        ("gke", "10.0.0.10", 8053, True),
+        ("on-prem-proxy", "10.0.0.10", 8053, False),  # its values name 5353 alone
+        ("on-prem-proxy", "10.0.0.1", 6443, True),
+        ("on-prem-proxy", "203.0.113.5", 443, True),  # though apiServerPorts does not name it
+        ("on-prem-proxy", "203.0.113.9", 3128, True),  # the proxy
+        ("gke", "203.0.113.9", 3128, False),
+        ("on-prem-proxy", "10.20.3.4", 31337, True),  # a pod of the gang, by its node's address
+        ("on-prem-proxy", "10.21.3.4", 31337, False),
     ],
 )
 def test_what_the_cluster_reaches(rendered, given, address, port, may):
@@ -145,8 +159,24 @@ def test_what_the_cluster_reaches(rendered, given, address, port, may):
 def test_names_can_be_resolved(scenario):
     (policy,) = scenario.of("NetworkPolicy")
     ports = [one for rule in policy["spec"]["egress"] if "to" not in rule for one in rule["ports"]]
-    assert {"port": 53, "protocol": "UDP"} in ports
-    assert {"port": 53, "protocol": "TCP"} in ports
+    (udp, *_) = found = [one["port"] for one in ports if one["protocol"] == "UDP"]
+    assert udp in (53, 5353)
+    assert all({"port": port, "protocol": "TCP"} in ports for port in found)
+
+
+def test_pods_on_their_nodes_network_reach_every_port_of_the_head(rendered):
+    (policy,) = rendered("on-prem-proxy").of("NetworkPolicy")
+    nodes = [rule for rule in policy["spec"]["ingress"] if {"ipBlock": {"cidr": "10.20.0.0/16"}} in rule["from"]]
+    assert all(opened(rule, port) for rule in nodes for port in EVERY)
+    assert len(nodes) == 1
+
+
+def test_the_readme_says_what_is_open_to_whom():
+    """Its table names every port that the policy opens to somebody, and nobody else's."""
+    text = (ROOT / "k8s" / "README.md").read_text()
+    (table,) = re.findall(r"\| who \| reaches \|.*?\n\n", text, re.DOTALL)
+    named = {int(port) for port in re.findall(r"\b\d{4,5}\b", table)}
+    assert named == set.union(*(ALLOWED[who] for who in ALLOWED if ALLOWED[who] != EVERY))
 
 
 def test_the_policy_can_be_left_out(rendered):

@@ -16,6 +16,7 @@ KINDS = yaml.safe_load((Path(__file__).parent / "kinds.yaml").read_text())
 def test_each_cloud_and_each_option_has_a_scenario():
     names = {file.stem for file in charts.SCENARIOS}
     assert names >= {"gke", "eks", "karpenter", "aks", "lab", "minimal", "kueue", "no-operator", "gcs-ft", "s3", "gcs"}
+    assert names >= {"gke-h100", "eks-efa", "karpenter-pools", "aks-infiniband", "on-prem-proxy"}
 
 
 @pytest.mark.parametrize("file", charts.SCENARIOS, ids=lambda file: file.stem)
@@ -29,9 +30,12 @@ def test_the_cluster_is_what_its_crd_says(scenario):
 
 
 @needs_crds
-def test_the_pod_of_the_helm_test_is_a_pod(scenario):
+def test_the_pods_of_the_helm_test_and_of_a_prefetch_are_pods(scenario):
     (pod,) = scenario.of("Pod")
     assert strict.problems("Pod", pod) == []
+    for kind in ("Job", "DaemonSet"):
+        for one in scenario.of(kind):
+            assert strict.problems("Pod", one["spec"]["template"]) == []
 
 
 def test_other_objects_use_known_fields_only(scenario):
