@@ -56,7 +56,9 @@ def make(
     if (folder / "config.json").exists():
         raise ValueError(f"{folder}: holds a model already. Name another folder.")
     began = time.monotonic()
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, which transformers imports, says what it did not find
+    os.environ.setdefault(
+        "DS_ACCELERATOR", "cpu"
+    )  # else DeepSpeed, which transformers imports, says what it did not find
     from transformers.utils import logging
 
     from masters.models import tiny_families

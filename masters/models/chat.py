@@ -44,14 +44,11 @@ class ChatProcessor:
     def __init__(self, folder: Path, family: Family, images: ImagesConfig = OWN_LIMITS):
         from transformers import AutoProcessor
 
-        self.processor = AutoProcessor.from_pretrained(folder)
+        self.processor = AutoProcessor.from_pretrained(folder, trust_remote_code=False)
         if changes := changed_settings(folder, family, images):
             own = self.processor.image_processor
             self.processor.image_processor = type(own).from_dict(own.to_dict() | changes)
         self.tokenizer = self.processor.tokenizer
-        # How it was found; a saved folder would tell, and depend on this machine's environment.
-        for name in ("is_local", "local_files_only"):
-            self.tokenizer.init_kwargs.pop(name, None)
         self.family, self.images = family, images
         self.head_rows = head_rows(folder)
         self.end_of_turn: int = self._token_id(family.end_of_turn)

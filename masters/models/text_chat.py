@@ -32,7 +32,7 @@ class TextChat:
         from transformers import AutoTokenizer
 
         try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             raise ValueError(
                 f"{folder}: transformers finds no tokenizer there ({str(error).splitlines()[0]})"
@@ -73,6 +73,6 @@ def _of_processor(folder: Path) -> str | None:
     from transformers import AutoProcessor
 
     try:
-        return getattr(AutoProcessor.from_pretrained(folder), "chat_template", None)
+        return getattr(AutoProcessor.from_pretrained(folder, trust_remote_code=False), "chat_template", None)
     except (OSError, ValueError, KeyError):
         return None

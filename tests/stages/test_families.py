@@ -28,7 +28,9 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("families")
     command = [sys.executable, "-m", "tests.stages.families", str(folder), *KINDS]
     with (folder / "log.txt").open("w") as log:
-        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment(), timeout=LONGEST, check=False)
+        done = subprocess.run(
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment(), timeout=LONGEST, check=False
+        )
     assert done.returncode == 0, (folder / "log.txt").read_text()[-6000:]
     return folder
 

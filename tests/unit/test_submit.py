@@ -73,7 +73,7 @@ def test_of_a_checkout_ray_uploads_code_and_recipes_only(tmp_path):
         name for name in tracked if name.startswith(("masters/", "ray_jobs/", "recipes/")) and (root / name).is_file()
     }
     assert names == needed | {"pyproject.toml", "my.yaml"}
-    assert package.stat().st_size < submit._MOST_BYTES
+    assert package.stat().st_size < 2 << 20  # the code itself has 1.1 MB
 
 
 def test_an_upload_that_is_too_big_names_the_biggest_files(tmp_path):
