@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from masters.data.storage import Storage
 from masters.data.students import LAST, LEVELS, level_folder
-from masters.models.exported import check_layout, copy_side_files
+from masters.models.exported import copy_side_files
 from masters.models.image_limits import write_limits
 from masters.models.licence import keep_licence
 from masters.training.curriculum import Step
@@ -44,7 +44,6 @@ def _export(cast: Cast, run: Storage, name: str, scratch: Path) -> None:
         cast.trio.student.export(folder)
         if dist.get_rank() == 0:
             base = cast.trio.student.folder
-            check_layout(base, folder)
             copy_side_files(base, folder)
             write_limits(folder, cast.chat.family, cast.chat.images)
             keep_licence(base, folder)

@@ -1,12 +1,8 @@
-"""A student's folder: the files of its base beside the weights, and its names; and the licence that it inherits."""
+"""A student's folder: the files of its base beside the weights; and the licence that it inherits."""
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
-from masters.models.checkpoint import load_model
-from masters.models.exported import check_layout, copy_side_files, side_files
-from masters.models.folder import family_of, shapes
+from masters.models.exported import copy_side_files, side_files
 from masters.models.licence import Licence, front_matter, keep_licence, licence_of
 
 SIDE_FILES = {
@@ -33,53 +29,6 @@ def test_what_a_student_takes_over(tmp_path):
     copy_side_files(base, target)
     assert {file.name: file.read_text() for file in target.iterdir()} == {name: name for name in SIDE_FILES}
     assert all(file.stat().st_mode & 0o200 and not file.is_symlink() for file in target.iterdir())
-
-
-KINDS = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "internvl3", "internvl3_5", "internvl3_5_moe")
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_tensors_are_written_as_they_were_read(make_family, tmp_path, kind):
-    base = make_family(kind)
-    load_model(base, torch.bfloat16).save_pretrained(tmp_path)
-    if family_of(base).experts.turned:  # only where weights are split does transformers turn them back
-        with pytest.raises(ValueError, match=r"experts\.\w+: was written as \(4, "):
-            check_layout(base, tmp_path)
-        return
-    check_layout(base, tmp_path)
-    assert shapes(tmp_path) == shapes(base)
-
-
-def test_names_as_other_trainers_save_them_stay_so(make_model, tmp_path):
-    """Qwen2.5-VL by the names of its parameters, which transformers reads, too; in several files."""
-    source, base, target = make_model(), tmp_path / "base", tmp_path / "student"
-    base.mkdir()
-    family = family_of(source)
-    tensors = load_file(source / "model.safetensors").items()
-    save_file({family.parameter_name(name): tensor for name, tensor in tensors}, base / "model.safetensors")
-    copy_side_files(source, base)
-    load_model(base, torch.bfloat16).save_pretrained(target, max_shard_size="100KB")
-    check_layout(base, target)
-    assert len(list(target.glob("*.safetensors"))) > 1
-    assert shapes(target) == shapes(base) != shapes(source)
-
-
-WRITTEN = {
-    "another name": ({"b": [2, 3]}, "b: was written as (2, 3), its base", "has no such tensor"),
-    "turned": ({"a": [3, 2]}, "a: was written as (3, 2), its base", "has (2, 3)"),
-}
-
-
-@pytest.mark.parametrize("name", WRITTEN)
-def test_another_layout_is_refused(tmp_path, name):
-    written, *said = WRITTEN[name]
-    for folder, tensors in (("base", {"a": [2, 3], "unused": [1]}), ("student", written), ("same", {"a": [2, 3]})):
-        (tmp_path / folder).mkdir()
-        save_file({key: torch.zeros(shape) for key, shape in tensors.items()}, tmp_path / folder / "model.safetensors")
-    check_layout(tmp_path / "base", tmp_path / "same")
-    with pytest.raises(ValueError, match="Checkpoints are kept") as error:
-        check_layout(tmp_path / "base", tmp_path / "student")
-    assert all(words in str(error.value) for words in said)
 
 
 APACHE = "\n                              Apache License\n                        Version 2.0, January 2004\n"

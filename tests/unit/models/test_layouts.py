@@ -106,3 +106,23 @@ def test_parameters_are_written_as_the_source_has_them(make_family, kind, tmp_pa
     one, two = (load_file(place / "model.safetensors") for place in (folder, tmp_path))
     assert shapes(tmp_path) == shapes(folder)
     assert all(torch.equal(one[name], two[name]) and one[name].dtype == two[name].dtype for name in one)
+
+
+def test_names_as_other_trainers_save_them_stay_so_and_so_do_the_files(make_model, tmp_path):
+    """Qwen2.5-VL by the names of its parameters, which transformers reads, too; in several files with an index."""
+    source, base, target = make_model(), tmp_path / "base", tmp_path / "student"
+    shutil.copytree(source, base)
+    (base / "model.safetensors").unlink()
+    family, tensors = family_of(source), load_file(source / "model.safetensors")
+    named = sorted((family.parameter_name(name), tensor) for name, tensor in tensors.items())
+    files = {"model-1.safetensors": dict(named[:30]), "model-2.safetensors": dict(named[30:])}
+    for file, part in files.items():
+        save_file(part, base / file)
+    index = {"metadata": {}, "weight_map": {name: file for file, part in files.items() for name in part}}
+    (base / "model.safetensors.index.json").write_text(json.dumps(index))
+    parameters = {name: weight.detach() + 1 for name, weight in load_model(base, torch.float32).named_parameters()}
+    write_like(base, parameters, target)
+    assert shapes(target) == shapes(base) != shapes(source)
+    assert {file.name for file in target.glob("*.safetensors")} == set(files)
+    assert all(torch.equal(load_file(target / file)[n], w + 1) for file, part in files.items() for n, w in part.items())
+    load_model(target, torch.float32)
