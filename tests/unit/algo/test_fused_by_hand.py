@@ -236,3 +236,21 @@ def test_in_bf16_the_ranking_of_a_group_is_that_of_float64():
     assert logits.max() > 20
     assert torch.allclose(low.divergence_J.double(), exact.divergence_J, rtol=1e-4)
     assert torch.allclose(low.advantage_J.double(), exact.advantage_J, atol=1e-3)
+
+
+@pytest.mark.parametrize(("student_rows", "teacher_rows"), [(305, 320), (320, 305)])
+def test_a_pair_of_305_and_320_rows(student_rows, teacher_rows):
+    """The teacher is cut to what both have; the student's mass on rows that only it has meets none of the teacher's."""
+    torch.manual_seed(1)
+    lengths, common = [4, 2, 7], min(student_rows, teacher_rows)
+    student = Head(torch.randn(13, 7, dtype=torch.float64), torch.randn(student_rows, 7, dtype=torch.float64))
+    teacher = Head(torch.randn(13, 11, dtype=torch.float64), torch.randn(teacher_rows, 11, dtype=torch.float64))
+    batch = _responses(lengths, [0, 0, 0], [1, 0, 1], common)
+    _, terms = masters_objective(student, teacher, None, batch, Objective(0, 0, "exact", False, common), groups=1)
+    p = torch.softmax(student.hidden_TH @ student.weight_VH.T, -1)
+    q = torch.softmax(teacher.hidden_TH @ teacher.weight_VH[:common].T, -1)
+    both, alone = p[:, :common], p[:, common:].sum(-1)
+    middle = (both + q) / 2
+    token = 0.5 * (both * (both / middle).log() + q * (q / middle).log()).sum(-1) + 0.5 * alone * math.log(2)
+    expected = [part.mean().item() for part in token.split(lengths)]
+    assert terms.divergence_J.tolist() == pytest.approx(expected, rel=1e-10)
