@@ -100,7 +100,8 @@ def check(
         typer.echo(f"{recipe}: may be different on the cluster: {error}")
     check_limits(config, fetch=False)
     disks = _look_at_disks(config, str(recipe), bool(values))
-    for line in (*_look_at_sources(config, elsewhere=bool(values)), *disks, *judge_cost(config)):
+    looked = (*_look_at_sources(config, elsewhere=bool(values)), *_look_at_benchmarks(config, elsewhere=bool(values)))
+    for line in (*looked, *disks, *judge_cost(config)):
         typer.echo(f"{recipe}: {line}")
     levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
     typer.echo(f"{recipe}: fine. {levels} levels, run directory {config.storage}/{config.name}")
@@ -131,6 +132,16 @@ def _look_at_sources(config: "RunConfig", *, elsewhere: bool) -> Iterator[str]:
         splits |= {"validation"} if getattr(source, "validation_images", 0) else set()
     if config.train.keep == "best" and "validation" not in splits:
         yield "train.keep = best chooses by the validation split: none of the first rows is of it"
+
+
+def _look_at_benchmarks(config: "RunConfig", *, elsewhere: bool) -> Iterator[str]:
+    """Read the files of benchmarks. Raises ValueError where one cannot be used, unless it is for a cluster `elsewhere`."""
+    from importlib.util import find_spec
+
+    if config.evaluate.benchmarks and find_spec("pyarrow") and find_spec("PIL"):
+        from masters.benchmarks.recipe import look
+
+        yield from look(config, elsewhere=elsewhere)
 
 
 def _look_at_disks(config: "RunConfig", recipe: str, elsewhere: bool) -> Iterator[str]:
@@ -293,9 +304,12 @@ def _command_line(recipe: str | Path, overrides: Sequence[str], stages: Sequence
 def _say_what_came_out(run: "Storage", screen: "Screen") -> None:
     from masters.data.samples import read_samples
     from masters.data.students import read_chosen
+    from masters.reporting.benchmarks import read_results, results_table
     from masters.reporting.ladder import ladder_table, read_ladder
 
     screen.table(ladder_table(read_ladder(run)))
+    if results := read_results(run):
+        screen.table(results_table(results))
     sample = read_samples(run, "train", 0, 1)[0]["sample_id"]
     if chosen := read_chosen(run):
         screen.text(f"student  {run.address(chosen['folder'])}")

@@ -1,6 +1,6 @@
 """The paper's benchmarks: facts, files, prompts and scores. Pure: the same files and answers give the same score, byte for byte.
 
-What a caller does, for a benchmark of `facts.BENCHMARKS` and the user's file of it:
+`recipe` says which benchmarks a recipe wants. What a caller does, for one of `facts.BENCHMARKS` and the user's file of it:
 
     file = read(benchmark, path)                        # every row checked, no image kept: file.questions, file.remarks
     for question in file.with_images(start, stop):      # streamed; images are encoded bytes

@@ -213,6 +213,11 @@ _TABLE = (
 )
 BENCHMARKS = {benchmark.name: benchmark for benchmark in _TABLE}
 
+LONGEST: dict[Metric, int] = {
+    "letter": 512, "circular": 512, "relaxed": 512, "typed": 2048, "mmmu": 2048, "mmmu_pro": 2048, "graded": 2048,
+}  # fmt: skip
+"""Tokens of an answer where a recipe does not say: the prompts of the first three ask for a letter or a word."""
+
 OTHER_FILES = {
     "fd8f463634d4fe9fbd23b876e8eea5be": "AI2D_TEST_NO_MASK: boxes beside the labels, scores 6 to 9 points higher",
     "f44c9f19afda14262cd1e0731bd01f9e": "BLINK_circular, another task",

@@ -58,11 +58,7 @@ def read(benchmark: Benchmark, path: str) -> QuestionFile:
         ValueError: where the file is not there, lacks a column, or has rows that cannot be asked or scored; all of them are
             counted, and the first ones named.
     """
-    root, names = list_files(path, "tsv")
-    own = f"{benchmark.name}.tsv"
-    name = names[0] if len(names) == 1 else own
-    if name not in names:
-        raise ValueError(f"{path}: no {own} in this folder. Name the file.")
+    root, name = _located(benchmark, path)
     md5 = _md5(root, name)
     rows = _Rows(benchmark)
     try:
@@ -81,6 +77,21 @@ def read(benchmark: Benchmark, path: str) -> QuestionFile:
         raise ValueError(f"{root.address(name)}: no rows{of_split}. Fetch the file again; it may be cut off.")
     remarks = (*_about_file(benchmark, md5, questions), *rows.remarks)
     return QuestionFile(benchmark, questions, md5, remarks, root, name, places)
+
+
+def md5_of(benchmark: Benchmark, path: str) -> str:
+    """Of the file that `read` would read. Raises ValueError where it is not there."""
+    return _md5(*_located(benchmark, path))
+
+
+def _located(benchmark: Benchmark, path: str) -> tuple[Storage, str]:
+    """The folder, and the name of the file in it."""
+    root, names = list_files(path, "tsv")
+    own = f"{benchmark.name}.tsv"
+    name = names[0] if len(names) == 1 else own
+    if name not in names:
+        raise ValueError(f"{path}: no {own} in this folder. Name the file.")
+    return root, name
 
 
 class _Rows:

@@ -15,7 +15,7 @@ from masters.benchmarks.intervals import Interval, Unit, value_interval
 from masters.benchmarks.questions import Question
 from masters.judging.parser import spoken
 
-By = Literal["rules", "judge", "nobody", "failed"]
+By = Literal["rules", "judge", "nobody", "failed", "quarantined"]
 
 _NAMED = 5
 
@@ -34,7 +34,8 @@ class Outcome:
 
     Attributes:
         index: of the question.
-        by: who extracted: the rules, the judge, or nobody: it is unresolved. Or the engine failed: there is no answer.
+        by: who extracted: the rules, the judge, or nobody: it is unresolved. Or the engine failed: there is no answer; or the
+            row cannot be asked of any model: it counts as wrong.
         extracted: the letter, number or text; None where there is none.
         value: in [0, 1]; None where the engine failed, or nobody graded what only a judge can.
         asked: whether the judge was asked.
@@ -60,13 +61,14 @@ class Score:
         interval: of 95 %, clustered by image; None without a value.
         judge: its name; empty without one. Scores of different judges cannot be compared.
         rows: of the benchmark.
-        answered, failed: rows with an answer, and those that must be asked again. Together all rows.
+        answered, failed: rows with an answer, and those that must be asked again. With `quarantined` they are all rows.
         judged, unresolved: rows that the judge was asked about, and rows of which nobody knows what they say; these count as
             wrong, but of graded ones (MM-Vet), which do not count.
         truncated: answers that ended at the limit of tokens.
         remarks: on the file, and why there is no value.
         parts: [value, number] by split and by category.
         units: what the value is the mean of; empty without a value.
+        quarantined: rows that no model can be asked, which count as wrong; they are neither answered nor failed.
     """
 
     benchmark: str
@@ -82,6 +84,7 @@ class Score:
     remarks: tuple[str, ...]
     parts: dict[str, dict[str, tuple[float, int]]]
     units: tuple[Unit, ...]
+    quarantined: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,26 @@ def outcomes(
     ]
 
 
-def summarise(file: QuestionFile, found: Sequence[Outcome], judge: str = "") -> Score:
+class Asked(Protocol):
+    """What was asked: a `QuestionFile`, or what a caller has kept of it."""
+
+    @property
+    def benchmark(self) -> Benchmark:
+        """Whose questions they are."""
+        ...
+
+    @property
+    def questions(self) -> Sequence[Question]:
+        """In the order of the file; images are not needed."""
+        ...
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What is odd about them."""
+        ...
+
+
+def summarise(file: Asked, found: Sequence[Outcome], judge: str = "") -> Score:
     """The score of a whole benchmark.
 
     Args:
@@ -159,9 +181,15 @@ def summarise(file: QuestionFile, found: Sequence[Outcome], judge: str = "") -> 
             "Ask again with this file."
         )
     held = [by_index[row.index] for row in rows if row.index in by_index]
-    answered = [outcome for outcome in held if outcome.by != "failed"]
+    answered = [outcome for outcome in held if outcome.by not in ("failed", "quarantined")]
+    barred = [outcome.index for outcome in held if outcome.by == "quarantined"]
     missing = [row.index for row in rows if row.index not in by_index or by_index[row.index].by == "failed"]
     remarks, units = list(file.remarks), tuple[Unit, ...]()
+    if barred:
+        remarks.append(
+            f"{len(barred)} of {len(rows):,} rows cannot be asked and count as wrong: {', '.join(barred[:_NAMED])}"
+            f"{'' if len(barred) <= _NAMED else ', ...'}"
+        )
     if missing:
         remarks.append(
             f"{len(missing)} of {len(rows):,} rows have no answer ({', '.join(missing[:_NAMED])}): there is no score until "
@@ -187,6 +215,7 @@ def summarise(file: QuestionFile, found: Sequence[Outcome], judge: str = "") -> 
         tuple(remarks),
         _parts(file.benchmark, rows, units),
         units,
+        len(barred),
     )
 
 

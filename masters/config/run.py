@@ -22,7 +22,7 @@ from masters.config.train import TrainConfig
 
 STUDENT = "student"
 LABEL = "label"
-RESERVED = {STUDENT, LABEL, "baseline", "parts", "chosen.json"}
+RESERVED = {STUDENT, LABEL, "baseline", "parts", "chosen.json", "benchmarks"}
 """Other authors, and what lies beside the teachers' folders in evaluation/."""
 
 
@@ -78,6 +78,7 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
     yield from _image_problems(config)
     yield from _endpoint_problems(config)
     yield from _keep_problems(config)
+    yield from _benchmark_problems(config)
     gang, train = config.resources.train, config.train
     share = gang.workers * train.groups_per_micro_batch
     if train.groups_per_step % share:
@@ -104,6 +105,9 @@ def _length_problems(config: RunConfig) -> Iterator[Problem]:
     }
     if isinstance(config.score.judge, PromptedJudge) and not isinstance(config.score.judge, EndpointJudge):
         longest["score.judge.max_tokens"] = config.score.judge.max_tokens
+    for place, benchmark in enumerate(config.evaluate.benchmarks):
+        if benchmark.max_tokens is not None:
+            longest[f"evaluate.benchmarks[{place}].max_tokens"] = benchmark.max_tokens
     for path, tokens in longest.items():
         if tokens >= config.engine.max_model_len:
             rule = f"leaves no room for the prompt in engine.max_model_len {config.engine.max_model_len}"
@@ -143,6 +147,15 @@ def _keep_problems(config: RunConfig) -> Iterator[Problem]:
     if config.evaluate.split == "validation":
         rule = "is what train.keep best chooses by, so it would flatter the student that was chosen"
         yield Problem("evaluate.split", "validation", rule, "Use test, or train.keep: last.")
+
+
+def _benchmark_problems(config: RunConfig) -> Iterator[Problem]:
+    seen: set[str] = set()
+    for place, benchmark in enumerate(config.evaluate.benchmarks):
+        if benchmark.name in seen:
+            where = f"evaluate.benchmarks[{place}].name"
+            yield Problem(where, benchmark.name, "is asked twice", "Name each benchmark once.")
+        seen.add(benchmark.name)
 
 
 def _may_have_validation(source: Source) -> bool:

@@ -95,6 +95,35 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+BENCHMARK_QUESTIONS = pa.schema(
+    [
+        ("sample_id", pa.string()),  # the row's index in the benchmark's file
+        ("question", pa.string()),  # JSON of masters.benchmarks.Question, without images
+        ("pieces", pa.string()),  # JSON of masters.benchmarks.Prompt: texts and numbers of images
+        ("image_ids", pa.list_(pa.string())),  # of the question's images, in its order
+        ("reason", pa.string()),  # why no model can be asked; null where it can
+    ]
+)
+
+BENCHMARK_ANSWERS = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("text", pa.string()),
+        ("finish_reason", pa.string()),  # stop | length
+    ]
+)
+
+BENCHMARK_OUTCOMES = pa.schema(
+    [
+        ("sample_id", pa.string()),
+        ("by", pa.string()),  # rules | judge | nobody | failed | quarantined
+        ("extracted", pa.string()),  # the letter, number or text that was made of the answer; null where there is none
+        ("value", pa.float64()),  # in [0, 1], or null
+        ("asked", pa.bool_()),  # whether the judge was asked
+        ("truncated", pa.bool_()),  # whether the answer ended at the limit of tokens
+    ]
+)
+
 
 def counted(table: pa.Table) -> pa.Table:
     """The table with what it holds, counted, in its schema's metadata: Parquet keeps it in the footer, and summaries read no row.

@@ -72,13 +72,16 @@ class PromptCounter:
         Raises:
             ValueError: where the chat template refuses the chat, or an image has a shape that the family refuses.
         """
+        return self.chat(messages(sample), sizes)
+
+    def chat(self, chat: Sequence[Mapping[str, Any]], sizes: Sequence[tuple[int, int]]) -> int:
+        """Tokens of the prompt of a chat, which may be any; as `prompt` otherwise."""
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        chat = [messages(sample)]
         try:
             (text,), _ = render_jinja_template(
-                chat, chat_template=self._template, add_generation_prompt=True, **self._special
+                [list(chat)], chat_template=self._template, add_generation_prompt=True, **self._special
             )
         except TemplateError as error:
             raise ValueError(f"the chat template refuses it: {error}") from error

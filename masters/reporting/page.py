@@ -19,6 +19,7 @@ from masters.data.samples import find_sample, read_samples
 from masters.data.storage import Storage
 from masters.data.students import all_levels, is_level_student, read_chosen
 from masters.reporting import plots
+from masters.reporting.benchmarks import read_results, remarks_of, rows_of
 from masters.reporting.departures import departures, silent
 from masters.reporting.drawing import draw_rewards
 from masters.reporting.ladder import Rung, millions, read_ladder
@@ -41,6 +42,7 @@ def build_page(config: RunConfig, run: Storage) -> str:
     )
     template = environment.from_string((files("masters.reporting") / "templates" / "report.html.j2").read_text())
     seconds = {name: manifest.seconds for name, manifest in manifests.items() if manifest}
+    results = read_results(run)
     return template.render(
         config=config,
         facts=run.read_json("run.json"),
@@ -49,6 +51,8 @@ def build_page(config: RunConfig, run: Storage) -> str:
         counts=counts,
         plots=_plots(config, run, rungs, metrics, rewards, counts, seconds, students),
         drawn=(rewards.num_rows, earned),
+        benchmarks=list(rows_of(results)) if results else [],
+        benchmark_remarks=[*remarks_of(results), results["paper_unknown"]] if results else [],
         choice=tell_choice(students, read_chosen(run) or {}, config.evaluate.split) if students else [],
         departures=departures(config),
         silent=silent(config),

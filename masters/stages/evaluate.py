@@ -12,7 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from masters.benchmarks.recipe import parts as benchmark_parts
+from masters.config.evaluate import EvaluateConfig
 from masters.config.run import RunConfig
+from masters.config.score import PromptedJudge
 from masters.data.manifests import read_manifest
 from masters.data.samples import read_samples
 from masters.data.shards import Shard, cut, response_seed
@@ -35,25 +38,41 @@ from masters.reporting.levels import chosen_in_words
 from masters.reporting.progress import Screen
 from masters.reporting.statistics import accuracy_interval, paired_interval
 from masters.stages.base import Stage
+from masters.stages.benchmark_files import Prepared, prepare_benchmarks
+from masters.stages.benchmark_tasks import PARTS, sampling
+from masters.stages.benchmarks import ask_again, ask_jobs, judge_answers, write_results
 from masters.stages.fetch import Need
 from masters.stages.generate import UNMASKED, ask
+from masters.stages.score import judge_identity, judging_model
 from masters.stages.shard_pool import Job, run_stage_shards
 from masters.stages.shard_worker import EngineSpec, Ready
 
 BASELINE, TRAINED = "baseline", "student"
-_PARTS = "evaluation/parts"
 
 
 def parts(config: RunConfig) -> dict[str, Any]:
     """What the scores depend on."""
     return {
-        "evaluate": config.evaluate.model_dump(mode="json"),
+        "evaluate": config.evaluate.parts,
         "engine": config.engine.model_dump(mode="json"),
         "numeric_tolerance": config.score.numeric_tolerance,
         "student": fingerprint(config.student.path, config.hub_token_env),
         "teachers": {t.alias: fingerprint(t.path, config.hub_token_env) for t in config.curriculum},
         **({"keep": config.train.keep} if config.train.keep != "last" else {}),
         **config.images.parts,
+        **_benchmark_parts(config),
+    }
+
+
+def _benchmark_parts(config: RunConfig) -> dict[str, Any]:
+    """Files are read for their md5: another file is another score. The judge is who reads what the rules leave open."""
+    if not config.evaluate.benchmarks:
+        return {}
+    judged = isinstance(config.score.judge, PromptedJudge)
+    return {
+        "benchmarks": benchmark_parts(config),
+        "max_image_pixels": config.prepare.max_image_pixels,
+        **({"benchmark_judge": judge_identity(config, len(config.curriculum) - 1)} if judged else {}),
     }
 
 
@@ -62,13 +81,15 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     prepared = read_manifest(run, "prepare")
     assert prepared is not None
     check_choice(config, prepared.counts)
-    specs = models(config, prepared.counts["images_per_prompt"])
-    jobs = _jobs(config, specs, prepared.counts)
-    engines = run_stage_shards("answers", list(jobs.values()), run, screen)
-    answers = {key: run.read_tables((s.file(_PARTS) for s in job.shards), PREDICTIONS) for key, job in jobs.items()}
+    benchmarks = prepare_benchmarks(config, run, screen)
+    specs = models(config, max(prepared.counts["images_per_prompt"], *(one.images_per_prompt for one in benchmarks), 0))
+    jobs, others = _jobs(config, specs, prepared.counts), _benchmark_jobs(config, specs, benchmarks)
+    engines = run_stage_shards("answers", _by_model(specs, jobs, others), run, screen)
+    engines |= ask_again(others, run, screen) | judge_answers(config, others, run, screen)
+    answers = {key: run.read_tables((s.file(PARTS) for s in job.shards), PREDICTIONS) for key, job in jobs.items()}
     split = config.evaluate.split
     samples = {name: read_samples(run, name, 0, prepared.counts[name]) for name in {name for _, name in jobs}}
-    words = ""
+    words, mine = "", TRAINED
     if config.train.students_by_level:
         chosen = choose(config, samples, answers)
         mine = level_student(chosen["level"])
@@ -83,7 +104,8 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
         run.write_table(f"evaluation/{name}/{'' if asked == split else asked + '/'}predictions.parquet", table)
     for name, found in scores.items():
         run.write_json(f"evaluation/{name}/scores.json", found)
-    run.delete(_PARTS)
+    words += write_results(config, benchmarks, others, (TRAINED, mine), BASELINE, run)
+    run.delete(PARTS)
     value, low, high = (f"{100 * scores[TRAINED]['gain'][key]:+.1f}" for key in ("value", "low", "high"))
     total = prepared.counts[split]
     return (
@@ -94,7 +116,11 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
 
 def _models(config: RunConfig) -> list[Need]:
     teachers = config.curriculum if config.evaluate.teachers else ()
-    return [Need(model.path, config.resources.evaluate) for model in (config.student, *teachers)]
+    judge = judging_model(config, len(config.curriculum) - 1) if config.evaluate.benchmarks else None
+    return [
+        *(Need(model.path, config.resources.evaluate) for model in (config.student, *teachers)),
+        *([Need(judge.path, config.resources.score)] if judge else []),
+    ]
 
 
 _OUTPUTS = ("evaluation", "rejects/evaluate", "failures/evaluate")
@@ -120,7 +146,7 @@ def models(config: RunConfig, images_per_prompt: int = 1) -> dict[str, EngineSpe
 
 def _jobs(config: RunConfig, specs: Mapping[str, EngineSpec], totals: Mapping[str, int]) -> dict[tuple[str, str], Job]:
     """By model and split; `totals` are numbers of samples. Jobs of one model follow each other: they share its engine."""
-    task = PredictTask(config.evaluate.max_tokens, config.score.numeric_tolerance)
+    task = PredictTask(config.evaluate, config.score.numeric_tolerance)
     jobs = {}
     for name, spec in specs.items():
         chooses = config.train.keep == "best" and is_level_student(name)
@@ -129,6 +155,21 @@ def _jobs(config: RunConfig, specs: Mapping[str, EngineSpec], totals: Mapping[st
             shards = cut(author, UNMASKED, split, 0, totals[split], config.evaluate.shard_size)
             jobs[name, split] = Job(task, list(shards), _pool(name, spec), config.resources.evaluate, spec)
     return jobs
+
+
+def _benchmark_jobs(
+    config: RunConfig, specs: Mapping[str, EngineSpec], asked: Sequence[Prepared]
+) -> dict[tuple[str, str], Job]:
+    """By model and benchmark."""
+    jobs: dict[tuple[str, str], Job] = {}
+    for name, spec in specs.items():
+        jobs |= ask_jobs(config, name, spec, _pool(name, spec), asked)
+    return jobs
+
+
+def _by_model(specs: Mapping[str, EngineSpec], *jobs: Mapping[tuple[str, str], Job]) -> list[Job]:
+    """All jobs of a model follow each other, so that its engine starts once."""
+    return [job for name in specs for group in jobs for (model, _), job in group.items() if model == name]
 
 
 def _pool(name: str, spec: EngineSpec) -> str:
@@ -164,12 +205,12 @@ def choose(
 
 @dataclass(frozen=True)
 class PredictTask:
-    """Greedy answers, matched with the accepted ones."""
+    """Answers, greedy by default, matched with the accepted ones."""
 
-    max_tokens: int
+    config: EvaluateConfig
     tolerance: float
     stage: str = "evaluate"
-    folder: str = _PARTS
+    folder: str = PARTS
 
     def rows(self, run: Storage, shard: Shard) -> list[dict[str, Any]]:
         """The shard's samples."""
@@ -181,9 +222,7 @@ class PredictTask:
 
     def compute(self, shard: Shard, rows: Sequence[dict[str, Any]], ready: Ready) -> pa.Table:
         """Ask the engine once for all."""
-        from masters.engines.masked_vllm import Sampling
-
-        answers = ready.engine.generate(ready.requests, Sampling(1, self.max_tokens, 0.0))
+        answers = ready.engine.generate(ready.requests, sampling(self.config, self.config.max_tokens))
         records = [
             {
                 "sample_id": row["sample_id"],

@@ -196,7 +196,7 @@ def _check_row(
     row: RawRow, source: Source, reader: ImageReader, shards: ImageShards, summary: SourceSummary, config: RunConfig
 ) -> dict[str, Any]:
     """The sample, with its place in the permutation; it is counted and its images are stored. Raises RejectError, SkipRow."""
-    counter = _counter(config.student.path, config.hub_token_env, config.images, config.hub_mirror)
+    counter = prompt_counter(config.student.path, config.hub_token_env, config.images, config.hub_mirror)
     sample, images = check_row(row, source, reader, counter.family)
     notes = sample.pop("notes")
     try:
@@ -224,7 +224,7 @@ def _longest_prompt(config: RunConfig) -> int:
 
 
 @cache
-def _counter(path: str, token_env: str, images: ImagesConfig, mirror: str | None = None) -> Any:
+def prompt_counter(path: str, token_env: str, images: ImagesConfig, mirror: str | None = None) -> Any:
     """One per worker process."""
     from masters.models.prompts import PromptCounter
 

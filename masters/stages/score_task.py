@@ -130,16 +130,19 @@ def make_judge(config: ScoreConfig, longest: int, seed: int, engine: Any, chat: 
     judge: Judge = config.judge
     if not isinstance(judge, PromptedJudge):
         return judges.RuleJudge(config.numeric_tolerance)
-    model: judges.Model
+    model = judging_model(judge, longest, engine, chat, workers)
+    return judges.PromptedJudge(judge.type, model, judge, seed)
+
+
+def judging_model(judge: PromptedJudge, longest: int, engine: Any, chat: Any, workers: int) -> Any:
+    """What answers a judge's questions: the engine with its chat, or the endpoint."""
     if isinstance(judge, EndpointJudge):
         from masters.judging.endpoint import endpoint
 
-        model = endpoint(judge, workers)
-    else:
-        from masters.judging.engine import EngineModel
+        return endpoint(judge, workers)
+    from masters.judging.engine import EngineModel
 
-        model = EngineModel(engine, chat, longest)
-    return judges.PromptedJudge(judge.type, model, judge, seed)
+    return EngineModel(engine, chat, longest)
 
 
 @functools.cache

@@ -25,7 +25,10 @@ from tests.stages.conftest import MASTERS, environment
 from tests.stages.data import write_recipe
 
 STAGES, FOLDERS = ("generate", "score"), ("responses", "verdicts")
-AGENTS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")  # a raylet ends with its agents, and that of the head is to live
+AGENTS = (
+    b"ray::DashboardAgent",
+    b"ray::RuntimeEnvAgent",
+)  # a raylet ends with its agents, and that of the head is to live
 MOST_FAILURES = 10  # of a driver that nobody killed, in one stage
 LONGEST = 20.0  # seconds between two kills, at most: about what an engine takes to start on two cores
 IN_PLACE = """

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from masters.cli import main
+from tests.unit.benchmarks.tables import make
 
 ROOT = Path(__file__).parents[2]
 GOOD = [{"question": f"Who is {number}?", "answer": f"Ann {number}"} for number in range(20)]
@@ -213,3 +214,18 @@ def test_a_tracker_that_is_not_installed_here(check, cluster, monkeypatch):
     status, said = check([{"type": "charts"}], *asked, *cluster)
     assert status == 0, said
     assert "mine.yaml: may be different on the cluster: train.trackers = mlflow: is not installed here" in said
+
+
+def test_files_of_benchmarks_are_looked_at(check, cluster, tmp_path):
+    make("MMStar", tmp_path)
+    entry = f"evaluate.benchmarks=[{{name: MMStar, path: {tmp_path}/MMStar.tsv, max_tokens: 16}}]"
+    charts: list[dict[str, object]] = [{"type": "charts", "name": "charts"}]
+    status, said = check(charts, "--set", entry)
+    assert status == 0
+    assert "MMStar: md5 of the file is" in said
+    (tmp_path / "MMStar.tsv").write_text("index\tquestion\n1\tWhich?\n")
+    status, said = check(charts, "--set", entry)
+    assert status == 1
+    assert "columns are missing: image, answer, A, B" in said
+    status, said = check(charts, "--set", entry, *cluster)
+    assert "may be on the cluster" in said

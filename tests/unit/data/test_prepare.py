@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from masters.config.images import OWN_LIMITS
 from masters.config.load import validate
 from masters.data import staging
 from masters.data.image_shards import read_image
@@ -122,7 +121,8 @@ def test_samples_are_in_the_seeded_order_with_their_levels(preparing):
     assert table["position"].to_pylist() == list(range(9))
     assert table["levels"].to_pylist() == [["t@r0.20"]] * 5 + [["t@r0.00"]] * 4
     assert read_split(preparing.run, "test")["levels"].to_pylist() == [[]]
-    counter = prepare._counter(preparing.config([{"type": "charts"}]).student.path, "HF_TOKEN", OWN_LIMITS)
+    config = preparing.config([{"type": "charts"}])
+    counter = prepare.prompt_counter(config.student.path, "HF_TOKEN", config.images)
     assert table["prompt_tokens"].to_pylist() == [counter.prompt(row, []) for row in table.to_pylist()]
 
 
