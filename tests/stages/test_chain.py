@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import time
+from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
@@ -175,9 +176,9 @@ def test_the_student_is_an_ordinary_folder_and_has_learnt_something_else(finishe
 
     from masters.models.checkpoint import load_model
 
-    folder = f"{finished.run.local_path}/train/student"
+    folder = Path(finished.run.local_path, "train/student")
     model = load_model(folder, torch.bfloat16)
-    before, after = load_file(trained[0] / "model.safetensors"), load_file(f"{folder}/model.safetensors")
+    before, after = load_file(trained[0] / "model.safetensors"), load_file(folder / "model.safetensors")
     assert before.keys() == after.keys()
     assert all(after[name].dtype == before[name].dtype and after[name].shape == before[name].shape for name in before)
     assert any(not torch.equal(before[name], after[name]) for name in before)
