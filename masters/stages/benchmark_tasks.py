@@ -15,7 +15,7 @@ from masters.data.shards import Shard, response_seed
 from masters.data.storage import Storage
 from masters.data.tables import BENCHMARK_ANSWERS, BENCHMARK_OUTCOMES
 from masters.stages.benchmark_files import chat_of, images_of, prompt_of, question_of, read_rows
-from masters.stages.score_task import judging_model
+from masters.stages.score_task import asked_model
 from masters.stages.shard_worker import Ready
 
 PARTS = "evaluation/parts"
@@ -93,7 +93,7 @@ class JudgeTask:
 
     def compute(self, shard: Shard, rows: Sequence[dict[str, Any]], ready: Ready) -> pa.Table:
         """Ask the judge once for all, and again where its reply cannot be read."""
-        model = judging_model(self.judge, self.longest, ready.engine, ready.chat, self.workers)
+        model = asked_model(self.judge, self.longest, ready.engine, ready.chat, self.workers)
         judge = Judge(self.judge_name, model.ask, model.control_tokens, self.judge.attempts)
         return as_table(outcomes_of(self.benchmark, rows, judge))
 

@@ -130,11 +130,11 @@ def make_judge(config: ScoreConfig, longest: int, seed: int, engine: Any, chat: 
     judge: Judge = config.judge
     if not isinstance(judge, PromptedJudge):
         return judges.RuleJudge(config.numeric_tolerance)
-    model = judging_model(judge, longest, engine, chat, workers)
+    model = asked_model(judge, longest, engine, chat, workers)
     return judges.PromptedJudge(judge.type, model, judge, seed)
 
 
-def judging_model(judge: PromptedJudge, longest: int, engine: Any, chat: Any, workers: int) -> Any:
+def asked_model(judge: PromptedJudge, longest: int, engine: Any, chat: Any, workers: int) -> Any:
     """What answers a judge's questions: the engine with its chat, or the endpoint."""
     if isinstance(judge, EndpointJudge):
         from masters.judging.endpoint import endpoint

@@ -246,7 +246,7 @@ def judged(monkeypatch, reply):
             asked.extend(texts)
             return [Reply(reply(text)) for text in texts]
 
-    monkeypatch.setattr(benchmark_tasks, "judging_model", lambda *_: Model())
+    monkeypatch.setattr(benchmark_tasks, "asked_model", lambda *_: Model())
     return asked
 
 
