@@ -14,7 +14,12 @@ pytestmark = pytest.mark.engine
 
 CLOUDS = ("gke", "eks", "karpenter", "aks")
 NO_MONITORING = ("--set", "monitoring.podMonitor.enabled=false", "--set", "monitoring.rules.enabled=false")
-LARGE = {"cpu": "200", "memory": "2Ti", "pods": "50", "ephemeral-storage": "2Ti"}
+LARGE = {
+    "cpu": "200",
+    "memory": "2Ti",
+    "pods": "50",
+    "ephemeral-storage": "8Ti",
+}  # model caches of 1,000 Gi and more lie there
 
 
 def install(cluster, chart, namespace, scenario, *options, action="install"):
