@@ -14,12 +14,8 @@ pytestmark = pytest.mark.engine
 
 CLOUDS = ("gke", "eks", "karpenter", "aks")
 NO_MONITORING = ("--set", "monitoring.podMonitor.enabled=false", "--set", "monitoring.rules.enabled=false")
-LARGE = {
-    "cpu": "200",
-    "memory": "2Ti",
-    "pods": "50",
-    "ephemeral-storage": "8Ti",
-}  # model caches of 1,000 Gi and more lie there
+# Model caches of 1,000 Gi and more lie on their disks.
+LARGE = {"cpu": "200", "memory": "2Ti", "pods": "50", "ephemeral-storage": "8Ti"}
 
 
 def install(cluster, chart, namespace, scenario, *options, action="install"):
