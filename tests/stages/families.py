@@ -12,7 +12,10 @@ from masters.stages.cluster import disconnect
 
 
 def write_recipe(folder: Path, kind: str) -> Path:
-    """A recipe with two levels, two workers, and a student and a teacher of the family with random weights."""
+    """A recipe with two levels, two workers, and a student and a teacher of the family with random weights.
+
+    Engines take longest to start: one answers as the teacher, two as the student before and after.
+    """
     for size in ("student", "teacher"):
         make(kind, folder / size, size, seed=1)
     recipe = {
@@ -23,10 +26,10 @@ def write_recipe(folder: Path, kind: str) -> Path:
         "prepare": {
             "sources": [{"type": "charts", "train_images": 8, "test_images": 3, "questions_per_image": 2}],
         },
-        "generate": {"mix": {"teacher": 2, "student": 2, "label": 1}, "max_tokens": 12, "shard_size": 8},
+        "generate": {"mix": {"teacher": 2, "student": 0, "label": 1}, "max_tokens": 12, "shard_size": 8},
         "score": {"judge": {"type": "rule"}},
         "train": {"precision": "fp32", "groups_per_step": 4, "groups_per_micro_batch": 1, "lr": 1e-3},
-        "evaluate": {"max_tokens": 12},
+        "evaluate": {"max_tokens": 12, "teachers": False},
         "engine": {"max_model_len": 256},
         "resources": {
             "engine": {"compile": False, "kv_cache_gib": 0.25},

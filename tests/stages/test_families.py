@@ -17,16 +17,18 @@ from masters.models.tiny_families import KINDS
 from masters.pipeline import NAMES
 from tests.stages.conftest import environment
 
-pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 LONGEST = 1200
-SAMPLES, RESPONSES_EACH = 16, 5
+SAMPLES, RESPONSES_EACH = 16, 3
+OTHERS = [kind for kind in KINDS if kind != "qwen2_5_vl"]
+"""Qwen2.5-VL is what every other test of a chain runs on."""
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default"), pytest.mark.timeout(LONGEST)]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """The folder of all families' runs, by one driver: Ray and what its workers import are started once."""
     folder = tmp_path_factory.mktemp("families")
-    command = [sys.executable, "-m", "tests.stages.families", str(folder), *KINDS]
+    command = [sys.executable, "-m", "tests.stages.families", str(folder), *OTHERS]
     with (folder / "log.txt").open("w") as log:
         done = subprocess.run(
             command, stdout=log, stderr=subprocess.STDOUT, env=environment(), timeout=LONGEST, check=False
@@ -35,7 +37,7 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OTHERS)
 def test_a_student_of_each_family_is_taught_and_measured(runs: Path, kind):
     run = Storage(str(runs / kind / "runs" / kind))
     for name in NAMES[:-1]:
@@ -43,7 +45,7 @@ def test_a_student_of_each_family_is_taught_and_measured(runs: Path, kind):
     responses = run.read_tables(run.names("responses", ".parquet"), RESPONSES)
     verdicts = run.read_tables(run.names("verdicts", ".parquet"), VERDICTS)
     assert len(responses) == len(verdicts) == SAMPLES * RESPONSES_EACH
-    assert set(responses["author"].to_pylist()) == {"big@r0.20", "big@r0.00", "student", "label"}
+    assert set(responses["author"].to_pylist()) == {"big@r0.20", "big@r0.00", "label"}
     steps = read_metrics(run)
     assert len(steps) == 4
     assert all(0 < row["divergence"] < 0.7 for row in steps)
