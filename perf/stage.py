@@ -24,6 +24,8 @@ student: {{path: {models}/student}}
 curriculum: [{{alias: big, path: {models}/teacher}}]
 prepare: {{sources: [{{type: llava, name: photos, path: {folder}/rows.jsonl, image_root: {folder}}}]}}
 generate: {{mix: {{teacher: {count}, student: 0}}, max_tokens: {tokens}, shard_size: {shard}}}
+score: {{judge: {{type: rule}}}}
+evaluate: {{split: train, max_tokens: {tokens}}}
 engine: {{max_model_len: 512}}
 resources: {{engine: {{compile: false, kv_cache_gib: 1}}}}
 """
