@@ -69,7 +69,7 @@ class JudgeTask:
     """What a judge makes of the answers that the rules leave open.
 
     Attributes:
-        answers: the shard with the answers; the shard itself is named after it.
+        model: whose answers they are; its shard is named in the judge's.
         longest: prompt and reply of a judging engine together, in tokens.
         workers: actors of the pool, which share the limits of an endpoint.
     """
