@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masters import cli_cluster, cli_judging, cli_plan, cli_push, cli_tiny
+from masters import cli_judging, cli_plan, cli_push, cli_tiny
+from masters.cluster import commands
 
 if TYPE_CHECKING:
     from masters.config.models import TeacherConfig
@@ -202,7 +203,7 @@ for _name, _help in _STAGES.items():
 cli_plan.register(app)
 cli_judging.register(app)
 cli_push.register(app)
-cli_cluster.register(app)
+commands.register(app)
 
 
 @app.command()

@@ -49,10 +49,10 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="All numbers, for a script.")] = False,
 ) -> None:
     """Say what a run takes: rows, tokens, GPU-hours, time, memory, disk, money; and what does not fit."""
+    from masters.cluster.nodes import parse_prices
     from masters.config.load import load_recipe
     from masters.config.placement import load_groups, placement_problems
     from masters.config.problems import RecipeError
-    from masters.nodes import parse_prices
     from masters.planning.lengths import given
     from masters.planning.plan import make_plan
     from masters.planning.words import in_words

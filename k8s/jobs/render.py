@@ -6,9 +6,9 @@ for the pipeline and one for each stage. Render your own from your recipe and va
 
 from pathlib import Path
 
+from masters.cluster.rayjob import Limits, manifests, recipe_place, render_cluster, to_yaml
+from masters.cluster.submit import STAGES, entrypoint
 from masters.config.load import load_recipe
-from masters.rayjob import Limits, manifests, recipe_place, render_cluster, to_yaml
-from masters.submit import STAGES, entrypoint
 
 HERE = Path(__file__).parent
 RECIPE = HERE.parents[1] / "masters" / "config" / "templates" / "recipe.yaml"

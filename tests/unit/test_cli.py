@@ -41,7 +41,7 @@ def test_check_takes_several_values_files_and_the_last_wins(masters, tmp_path):
 
 
 def test_submit_prints_a_manifest_that_holds_the_charts_cluster(masters, monkeypatch, tmp_path):
-    from masters import rayjob
+    from masters.cluster import rayjob
 
     pod = {"template": {"spec": {"containers": [{"name": "ray"}]}}}
     cluster = {"metadata": {"name": "r", "namespace": "ns"}, "spec": {"headGroupSpec": pod, "workerGroupSpecs": []}}

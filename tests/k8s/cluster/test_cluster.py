@@ -6,8 +6,8 @@ from datetime import datetime
 
 import pytest
 
-from masters.rayjob import Limits, manifests, recipe_place, render_cluster
-from masters.submit import entrypoint
+from masters.cluster.rayjob import Limits, manifests, recipe_place, render_cluster
+from masters.cluster.submit import entrypoint
 from tests.k8s.chart import CHART
 from tests.k8s.cluster.lab import PLANTED, SPOT
 from tests.k8s.cluster.steps import (

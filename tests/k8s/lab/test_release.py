@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from masters.rayjob import Limits, manifests
+from masters.cluster.rayjob import Limits, manifests
 from tests.k8s.chart import CHART
 from tests.k8s.lab.controlplane import CommandError, until, wait
 from tests.k8s.render.test_placement import nodes

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from masters.rayjob import Limits, manifests
+from masters.cluster.rayjob import Limits, manifests
 from tests.k8s.render.pods import rays_pods
 from tests.k8s.tools import ROOT
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from masters.rayjob import Limits, manifests, render_cluster
+from masters.cluster.rayjob import Limits, manifests, render_cluster
 from tests.k8s.chart import SCENARIOS
 from tests.k8s.render.strict import needs_crds, problems
 from tests.k8s.tools import ROOT, TOOLS

@@ -9,10 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from masters import cli_cluster, pipeline, submit
+from masters import pipeline
+from masters.cluster import commands, submit
+from masters.cluster.nodes import NodeLife
 from masters.config.load import read_recipe
 from masters.config.portable import local_paths, storage_problems
-from masters.nodes import NodeLife
 from masters.reporting.progress import Screen
 
 
@@ -55,7 +56,7 @@ def test_of_a_checkout_ray_uploads_code_and_recipes_only(tmp_path):
     from ray._private.runtime_env.packaging import create_package
     from ray._private.runtime_env.working_dir import upload_working_dir_if_needed
 
-    root, checkout, package = Path(__file__).parents[2], tmp_path / "checkout", tmp_path / "package.zip"
+    root, checkout, package = Path(__file__).parents[3], tmp_path / "checkout", tmp_path / "package.zip"
     tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True, check=True).stdout.split()
     for name in [name for name in tracked if (root / name).is_file()]:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +169,7 @@ def test_status_shows_the_pending_workers_where_it_can(monkeypatch, capsys, pend
 def test_whoever_loses_sight_of_a_job_is_told_how_to_see_it_again(no_sleep):
     access = SimpleNamespace(client=Client(*[("", True)] * 20))
     with pytest.raises(ValueError, match=r"lost sight of job: .*nothing was done to it.* masters logs job -f -n a "):
-        cli_cluster._follow(access, "job", " -n a --release b", verbose=False)
+        commands._follow(access, "job", " -n a --release b", verbose=False)
 
 
 def test_a_token_that_is_refused_is_not_tried_again(no_sleep):
@@ -257,7 +258,7 @@ def test_paths_of_this_machine_are_said(tmp_path, monkeypatch):
 
 def test_the_commands_start_without_torch_vllm_or_pyarrow():
     code = (
-        "import sys, masters.cli, masters.submit, masters.access, masters.config.placement;"
+        "import sys, masters.cli, masters.cluster.submit, masters.cluster.access, masters.config.placement;"
         "print([m for m in ('ray', 'torch', 'vllm', 'pyarrow', 'numpy') if m in sys.modules]);"
         "from ray.job_submission import JobSubmissionClient;"
         "print([m for m in ('torch', 'vllm', 'transformers', 'deepspeed') if m in sys.modules])"

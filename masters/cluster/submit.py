@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from masters.access import Access
+from masters.cluster.access import Access
+from masters.cluster.nodes import cost_line, nodes_line, read_nodes, read_pending
 from masters.config.extending import recipe_text
-from masters.nodes import cost_line, nodes_line, read_nodes, read_pending
 from masters.reporting.progress import Screen, clock
 
 STAGES = ("prepare", "mask", "generate", "score", "train", "evaluate", "report")

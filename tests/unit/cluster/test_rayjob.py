@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from masters import rayjob
-from masters.rayjob import Limits, cluster_of_a_job, job_name, manifests, render_cluster, to_yaml
+from masters.cluster import rayjob
+from masters.cluster.rayjob import Limits, cluster_of_a_job, job_name, manifests, render_cluster, to_yaml
 from tests.k8s.render.strict import needs_crds, problems
 
 RECIPE = "name: my.run\n# a comment with a \"quote\": and a colon\nscore: {judge: {type: rule}}\nnote: 'no'\n"

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from masters.access import Access
-from masters.nodes import NodeLife, _life, _pending, cost_line, nodes_line, parse_prices, read_pending
+from masters.cluster.access import Access
+from masters.cluster.nodes import NodeLife, _life, _pending, cost_line, nodes_line, parse_prices, read_pending
 
 LIVES = [
     NodeLife("head", alive=True, taken=False, hours=2),

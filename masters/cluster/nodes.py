@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masters.access import Access
+from masters.cluster.access import Access
 from masters.config.placement import NODE_GROUP
 
 HEAD, OTHERS = "head", "others"

@@ -14,8 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import ray
 
-from masters.access import Target, reach
-from masters.submit import dashboard, version_line
+from masters.cluster.access import Target, reach
+from masters.cluster.submit import dashboard, version_line
 
 TOKEN = "s3cr3t-t0k3n-0f-the-cluster"
 KUBECTL = f"""#!{sys.executable}
@@ -131,7 +131,7 @@ def test_the_port_forward_ends_when_the_block_fails(kubectl):
 
 WAITS = """
 import time
-from masters.access import Target, reach
+from masters.cluster.access import Target, reach
 with reach(Target(release="masters")):
     print("ready", flush=True)
     time.sleep(60)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masters.access import Target
+from masters.cluster.access import Target
 
 if TYPE_CHECKING:
-    from masters.access import Access
+    from masters.cluster.access import Access
 
 _PANEL = "On a cluster"
 Address = Annotated[str, typer.Option(help="Of the cluster's dashboard: http://HOST:8265.", show_default=False)]
@@ -42,7 +42,7 @@ def submit(
     values: Annotated[list[Path] | None, typer.Option(help="Of --manifest: values of the chart. Repeatable.")] = None,
 ) -> None:
     """Run a recipe as a job of a cluster. Ctrl-C leaves the job running."""
-    from masters import submit as jobs
+    from masters.cluster import submit as jobs
     from masters.config.extending import recipe_text
     from masters.config.load import read_recipe, validate
     from masters.config.portable import local_paths, storage_problems
@@ -57,7 +57,7 @@ def submit(
     if problems:
         raise RecipeError(str(recipe), problems)
     if manifest:
-        from masters import rayjob
+        from masters.cluster import rayjob
 
         cluster = rayjob.render_cluster(release or "masters", namespace, values or ())
         command = jobs.entrypoint(rayjob.recipe_place(config.name), overrides, stage)
@@ -91,8 +91,8 @@ def status(
     release: Release = "",
 ) -> None:
     """What a job does: its stages as they last said it, and the cluster's nodes by group."""
-    from masters import submit as jobs
-    from masters.nodes import parse_prices
+    from masters.cluster import submit as jobs
+    from masters.cluster.nodes import parse_prices
     from masters.reporting.progress import Screen
 
     screen, prices = Screen(), parse_prices(price or ())
@@ -117,7 +117,7 @@ def logs(
     verbose: Verbose = False,
 ) -> None:
     """What a job printed."""
-    from masters import submit as jobs
+    from masters.cluster import submit as jobs
 
     with _reach(address, namespace, release) as (access, options):
         found = jobs.find_job(access, job).submission_id
@@ -135,7 +135,7 @@ def stop(
     release: Release = "",
 ) -> None:
     """End a job. What it finished is kept: the same recipe, submitted again, goes on from there."""
-    from masters import submit as jobs
+    from masters.cluster import submit as jobs
 
     with _reach(address, namespace, release) as (access, options):
         found = jobs.find_job(access, job)
@@ -146,8 +146,8 @@ def stop(
 @contextmanager
 def _reach(address: str, namespace: str, release: str, screen: object = None) -> Iterator["tuple[Access, str]"]:
     """The cluster, and the options that name it; with a screen also said."""
-    from masters import access as door
-    from masters.submit import version_line
+    from masters.cluster import access as door
+    from masters.cluster.submit import version_line
 
     if address and (namespace or release):
         raise ValueError("--address and --release name a cluster twice. Give one of them.")
@@ -163,7 +163,7 @@ def _reach(address: str, namespace: str, release: str, screen: object = None) ->
 
 def _follow(access: "Access", job: str, options: str, verbose: bool) -> None:
     """Show a job to its end; the exit status is the job's."""
-    from masters import submit as jobs
+    from masters.cluster import submit as jobs
 
     try:
         ended = jobs.follow(access, job, lambda line: _show(line, verbose))
@@ -183,7 +183,7 @@ def _follow(access: "Access", job: str, options: str, verbose: bool) -> None:
 
 
 def _show(line: str, verbose: bool) -> None:
-    from masters.submit import of_masters, plain
+    from masters.cluster.submit import of_masters, plain
 
     if verbose or of_masters(line):
         typer.echo(plain(line))
