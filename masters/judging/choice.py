@@ -24,8 +24,8 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _AROUND_LETTERS = re.compile(rf"(?<=[{_CJK}])(?=[A-Z])|(?<=[A-Z])(?=[{_CJK}])")
 _SEPARATORS = str.maketrans(dict.fromkeys("。、「」『』【】《》〈〉・", " ") | {"‘": "'", "’": "'"})
 _PUNCTUATION = str.maketrans(dict.fromkeys(".()[],:;!*#{}", " "))
-_ARTICLE = re.compile(r"(?<!\w)[AI](?=[^\S\n]+(?!(?:is|because|since|as|and|or)\b)[a-z])")
-_DECLARED = re.compile(r"(?<!\w)(?i:answer\s+is)\s+\**([A-Z])(?![^\W_])")
+_ARTICLE = re.compile(r"[AI](?=[^\S\n]+(?!(?:is|because|since|as|and|or)\b)[a-z])")
+_DECLARED = re.compile(r"(?i:answer\s+is)\s+\**([A-Z])(?![^\W_])")
 _DENIED = r"(?:\b(?:not|never|neither|nor|except)|n't)\s+(?:(?:be|an?|the|option|answer|choice)\s+)*\**"
 _LAST_WORDS = 4
 
@@ -54,12 +54,12 @@ def resolve(response: str, options: Mapping[str, str]) -> str | None:
     said = spoken(response)
     if said is None:
         return None
-    text = _AROUND_LETTERS.sub(" ", unicodedata.normalize("NFKC", said).translate(_SEPARATORS))
+    text = _plain(said)
     if any(refusal in text for refusal in _REFUSALS):
         return None if REFUSED in options else REFUSED
     letters = _without_other_capitals(text, options)
     words = letters.translate(_PUNCTUATION).split()
-    if words == [REFUSED] and REFUSED not in options:
+    if words == [REFUSED]:
         return REFUSED
     chosen = _one_letter(words, options) or _declared(letters, options)
     if chosen:
@@ -77,15 +77,20 @@ def label_letter(label: str, options: Mapping[str, str]) -> str | None:
     return letter if letter in options else None
 
 
+def _plain(text: str) -> str:
+    """One writing of an answer, an option or a label: full-width signs narrow, a letter apart from Chinese words."""
+    return _AROUND_LETTERS.sub(" ", unicodedata.normalize("NFKC", text).translate(_SEPARATORS))
+
+
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold().strip()
+    return _plain(text).casefold().strip()
 
 
 def _without_other_capitals(text: str, options: Mapping[str, str]) -> str:
     """The answer without capitals that are no choice: articles, and letters of option texts such as "Vitamin A"."""
-    for option in sorted(options.values(), key=len, reverse=True):
+    for option in sorted(map(_plain, options.values()), key=len, reverse=True):
         if len(option) > 1 and re.search(r"(?<!\w)[A-Z](?!\w)", option):
-            text = text.replace(unicodedata.normalize("NFKC", option), " ")
+            text = text.replace(option, " ")
     return _ARTICLE.sub(lambda match: match.group().lower(), text)
 
 
@@ -116,7 +121,7 @@ def _within(option: str) -> str:
     wanted = _folded(option)
     before, after = r"(?<![0-9a-zà-ɏ])", r"(?![0-9a-zà-ɏ])"
     if wanted[0].isdigit():
-        before += r"(?<!\d[.,])(?<![-+−.])"
+        before += r"(?<!\d,)(?<![-+−.])"
     if wanted[-1].isdigit():
         after += r"(?![.,]\d)"
     return f"{before}{re.escape(wanted)}{after}"

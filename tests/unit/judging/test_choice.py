@@ -45,6 +45,32 @@ def test_a_label_with_two_equal_options_is_its_letter_only():
     assert label_letter("B", options) == "B"
 
 
+@pytest.mark.parametrize(
+    ("answer", "options", "letter"),
+    [
+        ("B", ["B", "A"], "B"),  # a letter before a text that is a letter
+        ("dog", ["", "dog"], "B"),
+        ("115", ["1.5", "2"], None),
+        ("Vitamin A B", ["Vitamin A", "iron", "Vitamin A B"], None),
+    ],
+)
+def test_odd_options(answer, options, letter):
+    assert resolve(answer, lettered(options)) == letter
+
+
+@pytest.mark.parametrize(
+    ("label", "options", "letter"),
+    [
+        (" A ", ["B", "A"], "A"),
+        ("rabbit", [" rabbit ", "rabbit hole"], "A"),
+        ("12", ["１２", "13"], "A"),
+        ("Cannot determine the answer", ["10", "12"], None),
+    ],
+)
+def test_odd_labels(label, options, letter):
+    assert label_letter(label, lettered(options)) == letter
+
+
 def test_the_label_may_be_given_as_letter_and_as_text():
     options = ["teddy bear", "rabbit"]
     assert matches("rabbit", ["B", "rabbit"], "choice", 0.05, options)
