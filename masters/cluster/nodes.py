@@ -82,6 +82,31 @@ def _pending(report: str) -> dict[str, int]:
     return dict(found)
 
 
+def waiting_lines(pods: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Pods of Kubernetes that are not up yet, with why; those of one group that wait for the same in one line."""
+    found = Counter(
+        (pod["metadata"].get("labels", {}).get("ray.io/group", OTHERS), _waits_for(pod.get("status", {})))
+        for pod in pods
+        if pod.get("status", {}).get("phase", "Pending") == "Pending"
+    )
+    return [
+        f"{HEAD if group == 'headgroup' else group}{f', {count} pods' if count > 1 else ''}: {why}"
+        for (group, why), count in sorted(found.items())
+    ]
+
+
+def _waits_for(status: Mapping[str, Any]) -> str:
+    """The scheduler's words, or those of what keeps a container from starting."""
+    for condition in status.get("conditions", ()):
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return " ".join((condition.get("message") or condition.get("reason") or "not scheduled yet").split())
+    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        waits = container.get("state", {}).get("waiting") or {}
+        if waits.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
+            return " ".join(f"{waits['reason']}: {waits.get('message', '')}".rstrip(": ").split())
+    return "it starts" if status.get("conditions") else "not scheduled yet"
+
+
 def nodes_line(nodes: Sequence[NodeLife], pending: Mapping[str, int] | None = None) -> str:
     """By group: how many are up, are on their way, were taken away, went."""
     pending = pending or {}

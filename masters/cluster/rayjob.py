@@ -21,9 +21,15 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString, LiteralScalarStri
 from masters.config.placement import CHART
 
 _LONGEST_NAME = 47  # KubeRay derives names of pods and services from a RayJob's
-_MOST_BYTES = 900_000  # a ConfigMap holds 1 MiB
+_MOST_BYTES = 200_000  # annotations of a pod hold 256 KiB
 _PLACE, _VOLUME = "/etc/masters/recipe", "masters-recipe"
+_RECIPE = "masters/recipe"
+"""Annotation of the head. Not a ConfigMap: that would have no owner and stay behind, whoever deletes the RayJob."""
 _KUEUE = "kueue.x-k8s.io/"
+QUEUE = f"{_KUEUE}queue-name"
+PART_OF = ("app.kubernetes.io/part-of", "masters")
+RUN, DIRECTORY = "masters/run", "masters/run-directory"
+"""Annotations of a RayJob: the name of a run may end as no label does."""
 _NOT_OF_A_JOB = ("gcsFaultToleranceOptions", "suspend", "managedBy", "upgradeStrategy")
 _PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9/._-]*")
 _NOT_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
@@ -56,8 +62,9 @@ def manifests(
     limits: Limits,
     stage: str | None = None,
     namespace: str = "",
+    directory: str = "",
 ) -> list[dict[str, Any]]:
-    """The objects to apply: a ConfigMap with the recipe, and the RayJob.
+    """The objects to apply: the RayJob alone, which holds the recipe.
 
     Args:
         cluster: the RayCluster that the chart renders.
@@ -66,6 +73,7 @@ def manifests(
         command: what the driver runs; it finds the recipe at `recipe_place(run)`.
         limits: deadlines and retries.
         stage: where it is not the whole pipeline.
+        directory: of the run, where its logs are found when the cluster is gone.
         namespace: of the release; empty takes the cluster's, which the chart does not name, else `kubectl apply` decides.
 
     Raises:
@@ -73,37 +81,36 @@ def manifests(
     """
     if len(recipe.encode()) > _MOST_BYTES:
         raise ValueError(
-            f"the recipe has {len(recipe.encode()) / 1e6:.1f} MB; a ConfigMap holds {_MOST_BYTES / 1e6:g} MB."
+            f"the recipe has {len(recipe.encode()) / 1e3:,.0f} kB; a RayJob holds {_MOST_BYTES / 1e3:g} kB. Take comments out."
         )
     name = job_name(run, stage)
-    mounted = f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:8]}"
-    shared = {"app.kubernetes.io/part-of": "masters", "app.kubernetes.io/component": stage or "pipeline"}
+    shared = {**dict([PART_OF]), "app.kubernetes.io/component": stage or "pipeline"}
     namespace = namespace or cluster["metadata"].get("namespace", "")
     space = {"namespace": namespace} if namespace else {}
-    config_map = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": mounted, **space, "labels": shared},
-        "immutable": True,  # a retry takes the recipe that the first attempt took
-        "data": {f"{run}.yaml": recipe},
-    }
     kueue = {
         kind: {key: value for key, value in cluster["metadata"].get(kind, {}).items() if key.startswith(_KUEUE)}
         for kind in ("labels", "annotations")
     }
-    metadata = {"name": name, **space, "labels": shared | kueue["labels"]}
-    if kueue["annotations"]:
-        metadata["annotations"] = kueue["annotations"]
+    known = {RUN: run, **({DIRECTORY: directory} if directory else {})}
+    metadata = {
+        "name": name,
+        **space,
+        "labels": shared | kueue["labels"],
+        "annotations": known | kueue["annotations"],
+    }
     spec = {
         "entrypoint": command,
         "submissionMode": "HTTPMode",  # no submitter pod, whose eviction would end the job
         "backoffLimit": limits.retries,
         "preRunningDeadlineSeconds": limits.ready_seconds,
         "activeDeadlineSeconds": limits.total_seconds,
-        **_deletion(limits, queued=f"{_KUEUE}queue-name" in kueue["labels"]),
-        "rayClusterSpec": cluster_of_a_job(cluster["spec"], mounted),
+        # Not deletionRules: they know no job that was stopped, whose cluster would stay, and KubeRay suspends none with them.
+        "shutdownAfterJobFinishes": True,
+        "ttlSecondsAfterFinished": limits.kept_seconds,
+        **({} if QUEUE in kueue["labels"] else {"suspend": False}),  # said, so that applying it again continues
+        "rayClusterSpec": cluster_of_a_job(cluster["spec"], run, recipe),
     }
-    return [config_map, {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}]
+    return [{"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": spec}]
 
 
 def recipe_place(run: str) -> str:
@@ -122,15 +129,17 @@ def job_name(run: str, stage: str | None = None) -> str:
     return f"{name[: _LONGEST_NAME - 7].rstrip('-')}-{digest}"
 
 
-def cluster_of_a_job(spec: Mapping[str, Any], config_map: str) -> dict[str, Any]:
+def cluster_of_a_job(spec: Mapping[str, Any], run: str, recipe: str) -> dict[str, Any]:
     """The chart's cluster without what only a lasting one has, and with the recipe on its head, read-only."""
     if spec.get("authOptions", {}).get("enableK8sTokenAuth"):
         raise ValueError("authOptions.enableK8sTokenAuth: KubeRay refuses it for a RayJob. Use the token of a Secret.")
     own = copy.deepcopy({key: value for key, value in spec.items() if key not in _NOT_OF_A_JOB})
     head = own["headGroupSpec"]
     head.pop("headService", None)  # its name is taken
-    pod = head["template"]["spec"]
-    pod["volumes"] = [*pod.get("volumes", ()), {"name": _VOLUME, "configMap": {"name": config_map}}]
+    pod, metadata = head["template"]["spec"], head["template"].setdefault("metadata", {})
+    metadata["annotations"] = {**metadata.get("annotations", {}), _RECIPE: recipe}
+    file = {"path": f"{run}.yaml", "fieldRef": {"fieldPath": f"metadata.annotations['{_RECIPE}']"}}
+    pod["volumes"] = [*pod.get("volumes", ()), {"name": _VOLUME, "downwardAPI": {"items": [file]}}]
     ray, *others = pod["containers"]  # the first container is Ray's
     mount = {"name": _VOLUME, "mountPath": _PLACE, "readOnly": True}
     pod["containers"] = [{**ray, "volumeMounts": [*ray.get("volumeMounts", ()), mount]}, *others]
@@ -170,24 +179,6 @@ def to_yaml(objects: Sequence[Mapping[str, Any]]) -> str:
     stream = io.StringIO()
     yaml.dump_all([_printable(item) for item in objects], stream)
     return stream.getvalue()
-
-
-def _deletion(limits: Limits, *, queued: bool) -> dict[str, Any]:
-    """Nothing idle is left: the cluster goes after success, after the last failure, and where it never ran.
-
-    DeleteWorkers is refused together with autoscaling. Kueue asks for the older field, which excludes rules.
-    """
-    if queued:
-        return {"shutdownAfterJobFinishes": True, "ttlSecondsAfterFinished": limits.kept_seconds}
-    ended = ({"jobStatus": "SUCCEEDED"}, {"jobStatus": "FAILED"}, {"jobDeploymentStatus": "Failed"})
-    return {
-        "deletionStrategy": {
-            "deletionRules": [
-                {"policy": "DeleteCluster", "condition": {**condition, "ttlSeconds": limits.kept_seconds}}
-                for condition in ended
-            ]
-        }
-    }
 
 
 def _printable(value: Any) -> Any:

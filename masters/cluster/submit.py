@@ -174,14 +174,19 @@ def last_lines(access: Access, job: str, count: int = _TAIL) -> list[str]:
 
 def find_job(access: Access, name: str = "") -> Any:
     """A job by id, or the latest one of a run; of all jobs where no name is given. Raises ValueError."""
-    jobs = jobs_of(access)
-    found = [job for job in jobs if name in ("", job.submission_id, (job.metadata or {}).get("run"))]
+    found = find_jobs(access, name)
     if not found:
+        jobs = jobs_of(access)
         there = ", ".join(job.submission_id for job in jobs[:5]) or "none"
         raise ValueError(
             f"{name or 'no job'}: no such job on {access.name}. Latest: {there}. `masters status` lists them."
         )
     return found[0]
+
+
+def find_jobs(access: Access, name: str) -> list[Any]:
+    """All jobs with this id, or of this run; all where no name is given. The latest first."""
+    return [job for job in jobs_of(access) if name in ("", job.submission_id, (job.metadata or {}).get("run"))]
 
 
 def jobs_of(access: Access) -> list[Any]:
@@ -217,7 +222,12 @@ def show_status(access: Access, job: Any, screen: Screen, prices: Mapping[str, f
     screen.text(job_line(job))
     if job.message and job.status.value != "RUNNING":
         screen.line("message", job.message.splitlines()[0])
-    for stage, words in stage_lines(access.client.get_job_logs(job.submission_id).splitlines()).items():
+    show_work(access, job.submission_id, screen, prices)
+
+
+def show_work(access: Access, job: str, screen: Screen, prices: Mapping[str, float]) -> None:
+    """What each stage of a job said last, the nodes by group, their cost where there are prices."""
+    for stage, words in stage_lines(access.client.get_job_logs(job).splitlines()).items():
         screen.line(stage, words)
     try:
         nodes = read_nodes(access)

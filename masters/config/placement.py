@@ -7,7 +7,7 @@ pod, and how many pods a group may have. An actor, and an engine with all of its
 import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,13 @@ NODE_GROUP = "ray.io/node-group"
 
 @dataclass(frozen=True)
 class Group:
-    """A worker group. `memory_gib` is what is left of a pod's limit beside /dev/shm."""
+    """A worker group.
+
+    Attributes:
+        memory_gib: what is left of a pod's limit beside /dev/shm.
+        selector: labels of Kubernetes that its nodes have.
+        gpu_resource: what its GPUs are asked for as; a slice of one has a name of its own.
+    """
 
     name: str
     labels: Mapping[str, str]
@@ -34,6 +40,8 @@ class Group:
     gpus: int
     max_pods: int
     spot: bool
+    selector: Mapping[str, str] = field(default_factory=dict)
+    gpu_resource: str = "nvidia.com/gpu"
 
     def has(self, labels: Mapping[str, str]) -> bool:
         """Whether its nodes carry the labels; a value may be one, or Ray's `!other`, `in(a, b)`, `!in(a, b)`."""
@@ -56,16 +64,25 @@ class Demand:
     counts: Mapping[str, int]
 
 
-def load_groups(paths: Sequence[Path]) -> tuple[Group, ...]:
-    """The enabled groups of values files, laid over the chart's own values as Helm does it; the last one wins.
+def read_values(paths: Sequence[Path]) -> dict[str, Any]:
+    """Values files, laid over the chart's own values as Helm does it; the last one wins.
 
     Raises:
-        RecipeError: where a file is not there, not YAML, or a group of it lacks a number.
+        RecipeError: where a file is not there, or not YAML.
     """
     own = CHART / "values.yaml"
     files = [own, *paths] if own.is_file() else list(paths)
     values: dict[str, Any] = functools.reduce(laid_over, map(_read, files), {})
-    shown = ", ".join(map(str, paths))
+    return values
+
+
+def load_groups(paths: Sequence[Path]) -> tuple[Group, ...]:
+    """The enabled groups of values files. Raises RecipeError, as `read_values` and `groups_of` do."""
+    return groups_of(read_values(paths), ", ".join(map(str, paths)))
+
+
+def groups_of(values: Mapping[str, Any], shown: str) -> tuple[Group, ...]:
+    """The enabled groups of values; `shown` names these in errors. Raises RecipeError where a group lacks a number."""
     groups = _mapping(values, "workerGroups", "workerGroups", shown)
     sections = {name: _mapping(groups, name, f"workerGroups.{name}", shown) for name in groups}
     return tuple(_group(name, group, shown) for name, group in sections.items() if group.get("enabled"))
@@ -84,10 +101,13 @@ def check_placement(config: RunConfig, values: Sequence[Path], recipe: str = "re
     return groups
 
 
-def placement_problems(config: RunConfig, groups: Sequence[Group]) -> Iterator[Problem]:
-    """What cannot be placed: every problem names stage, group and number."""
+def placement_problems(config: RunConfig, groups: Sequence[Group], stage: str | None = None) -> Iterator[Problem]:
+    """What cannot be placed, of one stage or of all: every problem names stage, group and number."""
     for demand in _demands(config):
-        yield from _demand_problems(demand, groups)
+        if stage in (None, {"student": "generate"}.get(demand.stage, demand.stage)):
+            yield from _demand_problems(demand, groups)
+    if stage not in (None, "train"):
+        return
     gang, places = config.resources.train, [g for g in groups if g.has(config.resources.train.labels)]
     if places and all(group.spot for group in places):
         named = _named(places)
@@ -179,7 +199,9 @@ def _group(name: str, values: Mapping[str, Any], shown: str) -> Group:
     keys = ("memoryGi", "shmGi", "cpus", "maxReplicas")
     memory, shared, cpus, pods = (_number(values, key, where, shown) for key in keys)
     gpus = _number({"gpusPerPod": 0, **values}, "gpusPerPod", where, shown)
-    return Group(name, labels, cpus, memory - shared, int(gpus), int(pods), spot)
+    selector = _mapping(values, "nodeSelector", f"{where}.nodeSelector", shown)
+    resource = str(values.get("gpuResource") or Group.gpu_resource)
+    return Group(name, labels, cpus, memory - shared, int(gpus), int(pods), spot, selector, resource)
 
 
 def _mapping(values: Mapping[str, Any], key: str, where: str, shown: str) -> dict[str, Any]:

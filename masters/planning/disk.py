@@ -1,10 +1,14 @@
 """Bytes on disks: the run directory, and each node's copies of models."""
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from masters.config.models import ModelConfig
 from masters.config.problems import Problem
 from masters.config.run import RunConfig
+from masters.config.score import ModelJudge
+from masters.families.sizes import ModelSize
 from masters.planning.memory import checkpoint_bytes
 from masters.planning.workload import Workload
 
@@ -15,7 +19,7 @@ TOKEN_BYTES = 5
 ROW_BYTES = 300
 """Of a sample, a response or a verdict beside its text, in Parquet (assumed)."""
 
-VOLUME, CACHE = "storage.pvc.size", "modelCache.sizeGi"
+VOLUME, CACHE, SCRATCH = "storage.pvc.size", "modelCache.sizeGi", "workerGroups.{}.scratchGi"
 """Fields of the chart's values."""
 
 
@@ -26,9 +30,9 @@ class Disk:
     Attributes:
         images, tables, checkpoints, students: of the run directory; a checkpoint on its way counts.
         checkpoint: of one.
-        models: each node's copies, of all models of the recipe.
+        models: each node's copies, of all models of the recipe that the hub has.
         copies: of masked teachers, which only the paper's way has.
-        scratch: of a node that trains, until a checkpoint is stored.
+        scratch: of a node that trains, until a checkpoint or a student is stored.
     """
 
     images: float
@@ -65,23 +69,50 @@ def disk_of(load: Workload, nodes: int, *, copies: bool = False) -> Disk:
         checkpoints=checkpoint * (config.train.keep_checkpoints + 1),
         checkpoint=checkpoint,
         students=students * 2 * sizes.student.parameters,
-        models=sum(2 * size.parameters for size in (sizes.student, *sizes.teachers, sizes.judge) if size),
+        models=sum(2 * size.parameters for size in _of_the_hub(load).values()),
         copies=masked if copies else 0.0,
-        scratch=checkpoint / nodes,
+        scratch=max(checkpoint / nodes, 2 * sizes.student.parameters),
     )
 
 
-def disk_problems(config: RunConfig, disk: Disk, volumes: Mapping[str, float]) -> Iterator[Problem]:
-    """Volumes of the values file that are too small."""
-    if VOLUME in volumes and "://" not in config.storage and disk.run > volumes[VOLUME]:
+def _of_the_hub(load: Workload) -> dict[str, ModelSize]:
+    """Models by their name there; a folder lies where it is."""
+    config, sizes = load.config, load.sizes
+    models: list[ModelConfig] = [config.student, *config.curriculum]
+    found = dict(zip((model.path for model in models), (sizes.student, *sizes.teachers), strict=True))
+    if isinstance(config.score.judge, ModelJudge) and sizes.judge is not None:
+        found[config.score.judge.path] = sizes.judge
+    return {path: size for path, size in found.items() if not path.startswith(("/", ".")) and "://" not in path}
+
+
+def disk_problems(
+    config: RunConfig, disk: Disk, volumes: Mapping[str, float], gang: Sequence[str]
+) -> Iterator[Problem]:
+    """Volumes of the values file that are too small; `gang` are the worker groups that may train."""
+    on_volume = disk.run * _is_folder(config.storage)
+    mirrored = disk.models * (config.hub_mirror is not None and _is_folder(config.hub_mirror))
+    if VOLUME in volumes and on_volume + mirrored > volumes[VOLUME]:
         rule = (
             f"the run directory takes {_gb(disk.run)}, of which {config.train.keep_checkpoints + 1} checkpoints of "
-            f"{_gb(disk.checkpoint)} each"
+            f"{_gb(disk.checkpoint)} each and students of {_gb(disk.students)}"
         )
-        yield Problem(VOLUME, _gib(volumes[VOLUME]), rule, f"Use {_more(disk.run)}Gi, or lower train.keep_checkpoints.")
+        rule += f", and hub_mirror {_gb(mirrored)}" if mirrored else ""
+        remedy = f"Use {_more(on_volume + mirrored)}Gi, or lower train.keep_checkpoints."
+        yield Problem(VOLUME, _gib(volumes[VOLUME]), rule, remedy)
+    scratch = max(map(SCRATCH.format, gang), key=lambda field: volumes.get(field, math.inf), default="")
+    if scratch in volumes and config.train.scratch is None and disk.scratch > volumes[scratch]:
+        what = f"a checkpoint of {_gb(disk.checkpoint)}, over the nodes of the gang, or a student lies there until it is stored"
+        rule = f"{what}: {_gb(disk.scratch)} on a node"
+        yield Problem(
+            scratch, f"{volumes[scratch] / 2**30:g}", rule, f"Use {_more(disk.scratch)}, and nodes with such disks."
+        )
     if CACHE in volumes and disk.models > volumes[CACHE]:
         rule = f"the models of the recipe take {_gb(disk.models)}"
         yield Problem(CACHE, f"{volumes[CACHE] / 2**30:g}", rule, f"Use {_more(disk.models)}.")
+
+
+def _is_folder(address: str) -> bool:
+    return "://" not in address.removeprefix("file://")
 
 
 def _more(size: float) -> int:

@@ -1,14 +1,17 @@
 """What each stage costs: rows, tokens, FLOPs, GPU-hours and wall time."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from masters.config.score import EndpointJudge, ModelJudge, RuleJudge, TeacherJudge
 from masters.families.sizes import ModelSize
 from masters.planning import throughputs as pace
 from masters.planning.engines import Asked, engine_seconds, judged, loading
 from masters.planning.gang import train_cost
+from masters.planning.lengths import Lengths
 from masters.planning.places import Place, find_place
-from masters.planning.workload import Cost, Workload
+from masters.planning.workload import Cost, Questions, Workload
 
 
 def estimate(load: Workload) -> list[Cost]:
@@ -133,13 +136,28 @@ def _evaluate(load: Workload) -> list[Cost]:
             (entry.alias, size, entry.gpus_per_engine, questions)
             for entry, size in zip(config.curriculum, load.sizes.teachers, strict=True)
         ]
-    costs = []
+    costs, shard = [], config.evaluate.shard_size
     for pool, size, gpus, count in asked:
         place = find_place(resources, gpus, resources.max_actors, load.groups)
-        costs.append(
-            _engines("evaluate", pool, place, Asked.of(lengths, count, 1, config.evaluate.shard_size), size, load)
-        )
+        models = 1 + students if pool == "student" else 1
+        parts = [
+            Asked.of(lengths, count, 1, shard),
+            *(replace(_of_benchmark(one, lengths, shard), questions=one.rows * models) for one in load.benchmarks),
+        ]
+        costs.append(_together([_engines("evaluate", pool, place, part, size, load) for part in parts]))
     return costs
+
+
+def _of_benchmark(one: Questions, lengths: Lengths, shard: int) -> Asked:
+    """Questions as long as the recipe's own, and answers, where they may be."""
+    asked = Asked.of(lengths, one.rows, 1, shard)
+    return replace(asked, answer=min(asked.answer, one.longest))
+
+
+def _together(costs: Sequence[Cost]) -> Cost:
+    """Of one pool, one after the other: its engines start once."""
+    total = {name: sum(getattr(cost, name) for cost in costs) for name in ("rows", "tokens", "flops", "work")}
+    return replace(costs[0], **total)
 
 
 def _report(load: Workload) -> Cost:

@@ -1,12 +1,16 @@
 """What does not fit into GPUs, and the field to change: the first change that helps is tried out before it is said."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from masters.config.problems import Problem
+from masters.config.score import ModelJudge
 from masters.config.train import TrainConfig
-from masters.planning.memory import GIB, MARGIN, TrainMemory, engine_memory, train_memory
+from masters.families.sizes import ModelSize
+from masters.planning.memory import GIB, MARGIN, EngineMemory, TrainMemory, engine_memory, train_memory
 from masters.planning.places import Place
+from masters.planning.products import accelerator_of
 from masters.planning.workload import Cost, Workload
 
 _SIZES = (1, 2, 4, 8, 16)
@@ -24,20 +28,29 @@ def gang_memory(
 def gang_problems(load: Workload, place: Place, memory: TrainMemory) -> Iterator[Problem]:
     """Of the gang: GPUs, and CPU memory of its pods."""
     gang = load.config.resources.train
-    if place.gpus and MARGIN * memory.peak > place.kind.memory_gib * GIB:
+    if place.gpus and MARGIN * memory.peak > _memory_gib(load, place) * GIB:
         largest = sorted(memory.parts.items(), key=lambda part: -part[1])[:3]
-        rule = (
-            f"a worker takes {MARGIN * memory.peak / GIB:.0f} GiB of a {place.kind.name}'s {place.kind.memory_gib:.0f}: "
-            + ", ".join(f"{name} {size / GIB:.0f}" for name, size in largest)
+        takes = f"{'at least ' if load.sure else ''}{MARGIN * memory.peak / GIB:.0f} GiB"
+        rule = f"a worker takes {takes} of a {place.kind.name}'s {place.kind.memory_gib:.0f}: " + ", ".join(
+            f"{name} {size / GIB:.0f}" for name, size in largest
         )
         yield Problem("resources.train.workers", gang.workers, rule, _remedy(load, place))
     group = next((group for group in load.groups or () if group.name == place.group), None)
     host = sum(memory.host.values()) * min(place.per_pod, gang.workers)
-    if group is not None and place.gpus and host > group.memory_gib * GIB:
+    alone = len(place.fitting) == 1 or not load.sure
+    if group is not None and place.gpus and alone and host > group.memory_gib * GIB:
         kept = ", ".join(f"{name} {size / GIB:.0f}" for name, size in memory.host.items())
         rule = f"its workers keep {host / GIB:.0f} GiB in CPU memory (each: {kept})"
         field = f"workerGroups.{group.name}.memoryGi"
         yield Problem(field, f"{group.memory_gib:g} beside /dev/shm", rule, f"Use {host / GIB * 1.2:.0f}.")
+
+
+def _memory_gib(load: Workload, place: Place) -> float:
+    """Of a GPU there. Where only what is sure counts, of the largest that Ray may take; one that nothing names has no end."""
+    if not load.sure:
+        return place.kind.memory_gib
+    kinds = [accelerator_of(group) for group in load.groups or () if group.name in place.fitting]
+    return max((kind.memory_gib if kind else math.inf for kind in kinds), default=math.inf)
 
 
 def _remedy(load: Workload, place: Place) -> str:
@@ -72,6 +85,9 @@ def engine_problems(load: Workload, costs: Sequence[Cost]) -> Iterator[Problem]:
     """Engines that have no room for one sequence of engine.max_model_len beside their weights."""
     config, sizes = load.config, load.sizes
     engine, longest = config.resources.engine, config.engine.max_model_len
+    quantised = {"student": config.student.quantization}
+    if isinstance(config.score.judge, ModelJudge):
+        quantised["judge"] = config.score.judge.quantization
     models = {"student": ("student.gpus_per_engine", sizes.student)}
     for index, (entry, size) in enumerate(zip(config.curriculum, sizes.teachers, strict=True)):
         models[entry.alias] = (f"curriculum[{index}].gpus_per_engine", size)
@@ -83,18 +99,19 @@ def engine_problems(load: Workload, costs: Sequence[Cost]) -> Iterator[Problem]:
             continue
         told.add((cost.pool, cost.place.kind))
         field, size = models[cost.pool]
-        kind, gpus = cost.place.kind, max(1, int(cost.place.gpus))
-        if engine_memory(size, gpus, kind.memory_gib, engine.gpu_memory_utilization, longest).fits:
+        kind, gpus, room = cost.place.kind, cost.place.gpus, _memory_gib(load, cost.place)
+        weight = 1 if quantised.get(cost.pool) else 2
+
+        def memory(count: float, size: ModelSize = size, room: float = room, weight: int = weight) -> EngineMemory:
+            share = engine.gpu_memory_utilization * min(1, count)
+            return engine_memory(size, max(1, int(count)), room, share, longest, weight)
+
+        if memory(gpus).fits:
             continue
-        enough = [
-            n
-            for n in _SIZES
-            if n > gpus
-            and not size.decoder.heads % n
-            and engine_memory(size, n, kind.memory_gib, engine.gpu_memory_utilization, longest).fits
-        ]
+        enough = [n for n in _SIZES if n > gpus and not size.decoder.heads % n and memory(n).fits]
+        part = f"{gpus:g} of " if gpus < 1 else ""
         rule = (
-            f"stage {cost.stage}: weights of {2 * size.parameters / gpus / GIB:.0f} GiB a GPU leave no room for "
-            f"engine.max_model_len {longest} on a {kind.name} of {kind.memory_gib:.0f} GiB"
+            f"stage {cost.stage}: weights of {memory(gpus).weights / GIB:.0f} GiB a GPU leave no room for "
+            f"engine.max_model_len {longest} on {part}a {kind.name} of {kind.memory_gib:.0f} GiB"
         )
-        yield Problem(field, gpus, rule, f"Use {enough[0]}." if enough else "Take GPUs with more memory.")
+        yield Problem(field, f"{gpus:g}", rule, f"Use {enough[0]}." if enough else "Take GPUs with more memory.")

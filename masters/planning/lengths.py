@@ -72,6 +72,11 @@ def assumed(config: RunConfig, counted: Mapping[str, int] | None = None) -> Leng
     return Lengths(found, 1, PROMPT_TOKENS, PROMPT_TOKENS * IMAGE_SHARE, answer, source)
 
 
+def least() -> Lengths:
+    """Of data that nobody has looked at: one question of one token."""
+    return Lengths({"train": 1}, 0, 1, 0, 1, "nothing of the data")
+
+
 def of_run(counts: Mapping[str, Mapping[str, Any]], fallback: Lengths, where: str) -> Lengths:
     """What a run counted: `prepare` gives samples and prompts, `generate` the length of its answers.
 

@@ -184,9 +184,9 @@ class EngineMemory:
 
 
 def engine_memory(
-    size: ModelSize, gpus: int, memory_gib: float, utilization: float, max_model_len: int
+    size: ModelSize, gpus: int, memory_gib: float, utilization: float, max_model_len: int, weight: int = 2
 ) -> EngineMemory:
-    """Of an engine in bf16 on `gpus` GPUs of `memory_gib`."""
-    weights, workspace = 2 * size.parameters / gpus, ENGINE_WORKSPACE_GIB * GIB
+    """Of an engine on `gpus` GPUs of `memory_gib`; each weight has 2 bytes, quantised ones 1."""
+    weights, workspace = weight * size.parameters / gpus, ENGINE_WORKSPACE_GIB * GIB
     longest = max_model_len * size.decoder.kv_bytes / min(gpus, size.decoder.kv_heads)
     return EngineMemory(weights, workspace, longest, utilization * memory_gib * GIB - weights - workspace)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from masters.config.placement import Group
 from masters.config.resources import TaskResources
-from masters.planning.throughputs import ACCELERATORS, CPU, DEFAULT, Accelerator, accelerator
+from masters.planning.products import accelerator_of
+from masters.planning.throughputs import ACCELERATORS, CPU, DEFAULT, Accelerator
 
 HERE = "here"
 ANYWHERE = "any"
@@ -25,6 +26,7 @@ class Place:
         cpus: of each.
         per_pod: actors that a pod holds.
         room: actors of this size that the group holds.
+        fitting: names of all groups that Ray may take, this one among them.
     """
 
     group: str
@@ -34,6 +36,7 @@ class Place:
     cpus: float
     per_pod: int
     room: float
+    fitting: tuple[str, ...] = ()
 
     @property
     def pods(self) -> int:
@@ -69,7 +72,8 @@ def find_place(task: TaskResources, gpus: float, wanted: int, groups: Sequence[G
     per_pod = group.per_pod(task.cpus, task.memory_gib, gpus)
     room = per_pod * group.max_pods
     kind = kind_of(group) if gpus else CPU
-    return Place(group.name, kind, max(1, min(wanted, room)), gpus, task.cpus, per_pod, room)
+    names = tuple(one.name for one in fitting)
+    return Place(group.name, kind, max(1, min(wanted, room)), gpus, task.cpus, per_pod, room, names)
 
 
 def _without_values(task: TaskResources, gpus: float, wanted: int) -> Place:
@@ -82,4 +86,4 @@ def _without_values(task: TaskResources, gpus: float, wanted: int) -> Place:
 
 def kind_of(group: Group) -> Accelerator:
     """The accelerator of a group; DEFAULT where it names none, or one that is not in the table."""
-    return accelerator(group.labels.get("ray.io/accelerator-type", "")) or ACCELERATORS[DEFAULT]
+    return accelerator_of(group) or ACCELERATORS[DEFAULT]

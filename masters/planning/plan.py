@@ -11,6 +11,7 @@ from masters.planning.disk import Disk, disk_of, disk_problems
 from masters.planning.estimate import estimate
 from masters.planning.fitting import engine_problems, gang_memory, gang_problems
 from masters.planning.memory import TrainMemory
+from masters.planning.products import by_selector
 from masters.planning.workload import Cost, Workload
 
 
@@ -87,6 +88,11 @@ def make_plan(
     return replace(_plan(load, calibration, prices or {}, volumes or {}, copies=False), paper=paper)
 
 
+def fit_problems(load: Workload, volumes: Mapping[str, float]) -> Sequence[Problem]:
+    """What does not fit, by the rules of a plan; nothing else of it."""
+    return _plan(load, NOTHING, {}, volumes, copies=False).problems
+
+
 def _plan(
     load: Workload,
     calibration: Calibration,
@@ -98,11 +104,14 @@ def _plan(
     costs = [calibration.applied(cost) for cost in estimate(load)]
     stages = [_stage(name, list(pools), prices) for name, pools in groupby(costs, lambda cost: cost.stage)]
     gang = next(cost for cost in costs if cost.stage == "train")
-    memory, disk = gang_memory(load, gang.place.per_pod), disk_of(load, gang.place.nodes, copies=copies)
+    place, several = gang.place, load.sure and len(gang.place.fitting) > 1
+    workers = load.config.resources.train.workers  # in which of several groups is not sure: as few on a node, or many, as is best
+    memory = gang_memory(load, workers if several else place.per_pod)
+    disk = disk_of(load, workers if several else place.nodes, copies=copies)
     problems = [
-        *gang_problems(load, gang.place, memory),
+        *gang_problems(load, place, memory),
         *engine_problems(load, costs),
-        *disk_problems(load.config, disk, volumes),
+        *disk_problems(load.config, disk, volumes, place.fitting if load.sure else (place.group,)),
     ]
     return Plan(load, stages, memory, disk, problems)
 
@@ -138,8 +147,15 @@ def notes(plan: Plan) -> Iterator[str]:
     """What a reader must know of where the numbers are from."""
     load = plan.load
     kinds = {cost.place.kind.name: cost.place.kind for stage in plan.stages for cost in stage.pools if cost.place.gpus}
-    named = {group.labels.get("ray.io/accelerator-type", "") for group in load.groups or () if group.gpus}
+    vague = [group for group in load.groups or () if group.gpus and not by_selector(group)]
+    named = {group.labels.get("ray.io/accelerator-type", "") for group in vague}
     yield f"lengths  {load.lengths.source}"
+    if load.benchmarks:
+        rows = sum(one.rows for one in load.benchmarks)
+        yield (
+            f"evaluate {rows:,} rows of {len(load.benchmarks)} benchmarks for every model, prompts as long as the recipe's "
+            "own; what a judge reads of the answers is not counted"
+        )
     if load.config.score.match_first:
         yield "score    all answers are counted; match_first spares the judge those that match, which only a run tells"
     for kind in kinds.values():

@@ -138,7 +138,10 @@ def _paper(plan: Plan) -> Iterator[str]:
         f"the paper's way: {teachers} masked copies, {size_in_words(paper.disk.copies)}; every level answers every question; "
         "one row for each response"
     )
+    planned = {cost.stage for cost in plan.stages}
     for stage in ("generate", "score", "train"):
+        if stage not in planned:  # labels alone: nobody answers
+            continue
         ours, theirs = (_of(side, stage) for side in (plan, paper))
         more = theirs.seconds / ours.seconds if ours.seconds else 1.0
         hours = f", {_hours(theirs.gpu_hours)} GPU-hours for {_hours(ours.gpu_hours)}" if ours.gpu_hours else ""

@@ -21,6 +21,15 @@ class Sizes:
 
 
 @dataclass(frozen=True)
+class Questions:
+    """Of a benchmark: how many every model is asked, and the longest answer, in tokens."""
+
+    name: str
+    rows: int
+    longest: int
+
+
+@dataclass(frozen=True)
 class Cost:
     """Of one pool of a stage.
 
@@ -65,6 +74,8 @@ class Workload:
     Attributes:
         groups: of the values files; None where there are none.
         packed: one row for a group; else one for each response, as others train.
+        sure: a GPU that nothing names is large enough for everything, so that what does not fit is certain.
+        benchmarks: that evaluate asks beside the split.
     """
 
     config: RunConfig
@@ -72,6 +83,8 @@ class Workload:
     lengths: Lengths
     groups: Sequence[Group] | None = None
     packed: bool = True
+    sure: bool = False
+    benchmarks: tuple[Questions, ...] = ()
 
     @property
     def shape(self) -> GroupShape:

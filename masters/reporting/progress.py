@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
@@ -50,33 +50,38 @@ class Tracker:
 
 
 class Screen:
-    """Where the lines of a run go. `stream` is a terminal or anything else that takes text."""
+    """Where the lines of a run go. `stream` is a terminal or anything else that takes text; `log` gets them, too."""
 
-    def __init__(self, stream: TextIO | None = None):
-        self._stream = stream or sys.stdout
-        self._console = Console(file=self._stream, highlight=False, soft_wrap=True, emoji=False)
+    def __init__(self, stream: TextIO | None = None, log: TextIO | None = None):
+        streams = (*((log,) if log else ()), stream or sys.stdout)  # what was seen is in the log
+        *_, self._console = self._consoles = [
+            Console(file=one, highlight=False, soft_wrap=True, emoji=False) for one in streams
+        ]
 
     def line(self, name: str, text: str, seconds: float | None = None) -> None:
         """One finished line: a name in the first column, what there is to say, and how long it took."""
         took = f"  {clock(seconds)}" if seconds is not None else ""
-        self._console.print(Text.assemble((f"{name:<{_NAME_WIDTH}}", "bold"), " ", text, (took, "dim")))
+        _line(self._consoles, name, text, took)
 
     def text(self, text: str) -> None:
         """Plain text, unchanged."""
-        self._console.print(text, markup=False)
+        for console in self._consoles:
+            console.print(text, markup=False)
 
     def table(self, table: RenderableType) -> None:
         """Something that rich draws."""
-        self._console.print()
-        self._console.print(table)
-        self._console.print()
+        for console in self._consoles:
+            console.print()
+            console.print(table)
+            console.print()
 
     @contextmanager
     def track(self, stage: str, total: int, unit: str, done: int = 0) -> Iterator[Tracker]:
         """Show progress while the block runs: it calls `advance` on the tracker."""
         if not self._console.is_terminal:
-            yield Tracker(total, unit, done, self._line_a_minute(stage))
+            yield Tracker(total, unit, done, _line_a_minute(self._consoles, stage))
             return
+        logged = _line_a_minute(self._consoles[:-1], stage)
         columns = (
             TextColumn(f"[bold]{stage:<{_NAME_WIDTH}}[/bold]"),
             SpinnerColumn(),
@@ -85,18 +90,29 @@ class Screen:
         )
         with Progress(*columns, console=self._console, transient=True) as bar:
             task = bar.add_task("", total=total or None, completed=done, words="starting")
-            yield Tracker(total, unit, done, lambda t: bar.update(task, completed=t.done, words=str(t)))
 
-    def _line_a_minute(self, stage: str) -> Callable[[Tracker], None]:
-        last = time.monotonic()
+            def show(tracker: Tracker) -> None:
+                bar.update(task, completed=tracker.done, words=str(tracker))
+                logged(tracker)
 
-        def show(tracker: Tracker) -> None:
-            nonlocal last
-            if time.monotonic() - last >= _LOG_EVERY:
-                last = time.monotonic()
-                self.line(stage, str(tracker))
+            yield Tracker(total, unit, done, show)
 
-        return show
+
+def _line(consoles: Sequence[Console], name: str, text: str, took: str = "") -> None:
+    for console in consoles:
+        console.print(Text.assemble((f"{name:<{_NAME_WIDTH}}", "bold"), " ", text, (took, "dim")))
+
+
+def _line_a_minute(consoles: Sequence[Console], stage: str) -> Callable[[Tracker], None]:
+    last = time.monotonic()
+
+    def show(tracker: Tracker) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LOG_EVERY:
+            last = time.monotonic()
+            _line(consoles, stage, str(tracker))
+
+    return show
 
 
 def clock(seconds: float) -> str:

@@ -21,9 +21,10 @@ def connect() -> None:
     if ray.is_initialized():
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    before = signal.getsignal(signal.SIGTERM)
     # Without an address Ray would join any cluster that it finds on this machine, and end with it.
     ray.init(address=os.environ.get("RAY_ADDRESS") or "local", log_to_driver=True)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, before if callable(before) else _interrupt)  # one that interrupts may be there
     from ray.data import DataContext
 
     context = DataContext.get_current()

@@ -37,7 +37,8 @@ def check(monkeypatch, capsys, tmp_path):
 def cluster(tmp_path):
     """Values of a chart whose groups have room for every stage."""
     (tmp_path / "values.yaml").write_text(
-        "workerGroups: {generate: null, train: null, judge: {maxReplicas: 1, cpus: 4}}"
+        "workerGroups: {generate: null, train: null, judge: {maxReplicas: 1, cpus: 4}}\n"
+        f"storage: {{pvc: {{mountPath: {tmp_path}}}}}\n"
     )
     return "--values", tmp_path / "values.yaml"
 

@@ -32,21 +32,24 @@ def test_check_takes_several_values_files_and_the_last_wins(masters, tmp_path):
     values, over = tmp_path / "values.yaml", tmp_path / "over.yaml"
     values.write_text("workerGroups: {generate: null, train: null, judge: {maxReplicas: 1, cpus: 4}}")
     over.write_text("workerGroups: {judge: {cpus: 0.5}}\n")
-    status, said = masters("check", "recipes/tiny.yaml", "--values", values)
+    recipe = ("recipes/tiny.yaml", "--set", "storage=/runs")
+    status, said = masters("check", *recipe, "--values", values)
     assert status == 0, said
     assert f"{values}: every stage fits on its groups: judge" in said
-    status, said = masters("check", "recipes/tiny.yaml", "--values", values, "--values", over)
+    status, said = masters("check", *recipe, "--values", values, "--values", over)
     assert status == 1
     assert 'recipes/tiny.yaml: resources.train.cpus = 1: stage train: group "judge" has 0.5 CPUs a pod.' in said
 
 
 def test_submit_prints_a_manifest_that_holds_the_charts_cluster(masters, monkeypatch, tmp_path):
-    from masters.cluster import rayjob
+    from masters.cluster import kuberay, rayjob
 
     pod = {"template": {"spec": {"containers": [{"name": "ray"}]}}}
     cluster = {"metadata": {"name": "r", "namespace": "ns"}, "spec": {"headGroupSpec": pod, "workerGroupSpecs": []}}
     asked = []
     monkeypatch.setattr(rayjob, "render_cluster", lambda *arguments: asked.append(arguments) or cluster)
+    values = tmp_path / "v.yaml"
+    values.write_text("storage: {kind: s3}\nworkerGroups: {judge: {cpus: 4}}\n")
     options = (
         "--manifest",
         "--stage",
@@ -56,21 +59,28 @@ def test_submit_prints_a_manifest_that_holds_the_charts_cluster(masters, monkeyp
         "--release",
         "r",
         "--values",
-        "v.yaml",
+        values,
         "--set",
         "storage=s3://b/runs",
     )
     status, said = masters("submit", "recipes/tiny.yaml", *options)
     assert status == 0, said
-    assert asked == [("r", "ns", [Path("v.yaml")])]
-    config_map, job = yaml.safe_load_all(said)
+    assert asked == [("r", "ns", [values])]
+    (job,) = yaml.safe_load_all(said)
     assert job["metadata"]["name"] == "tiny-mask"
     assert job["spec"]["entrypoint"] == "python -m ray_jobs.mask /etc/masters/recipe/tiny.yaml storage=s3://b/runs"
-    assert config_map["data"]["tiny.yaml"] == (ROOT / "recipes/tiny.yaml").read_text()
+
+    def carried(job):
+        head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]
+        return head["metadata"]["annotations"]["masters/recipe"]
+
+    assert carried(job) == (ROOT / "recipes/tiny.yaml").read_text()
     over = ROOT / "recipes/paper/qwen3-vl-8b-from-32b.yaml"
-    config_map, _ = yaml.safe_load_all(masters("submit", over, *options)[1])
-    (tmp_path / over.name).write_text(config_map["data"][over.name])  # the job finds no base beside it
+    (job,) = yaml.safe_load_all(masters("submit", over, *options)[1])
+    (tmp_path / over.name).write_text(carried(job))  # the job finds no base beside it
     assert read_recipe(tmp_path / over.name) == read_recipe(over)
+    monkeypatch.setattr(kuberay, "impatience", lambda values, namespace: f"{values['storage']['kind']} {namespace}")
+    assert masters("submit", "recipes/tiny.yaml", *options)[1].endswith("\nnote      s3 ns\n")
 
 
 def test_submit_refuses_storage_that_would_end_with_the_pod(masters):

@@ -33,6 +33,7 @@ and its name, as ray.io/group has it, as `group`; empty for a pod that is not Ra
 {{- if .gpus }}
   {{- $tolerations = append $tolerations (dict "key" "nvidia.com/gpu" "operator" "Exists" "effect" "NoSchedule") }}
 {{- end }}
+{{- if eq (.group | default "") "headgroup" }}{{ $tolerations = concat $tolerations (include "masters.headLoss" . | fromYamlArray) }}{{ end -}}
 {{- $own := dict "matchLabels" (merge (include "masters.pods" .root | fromYaml) (dict "ray.io/group" (.group | default ""))) -}}
 {{- /* The cluster's name is a RayJob's own, which nobody knows beforehand: matchLabelKeys takes it from the pod (Kubernetes 1.31). */ -}}
 {{- $zone := .of.sameZone | default "none" -}}
@@ -64,4 +65,18 @@ topologySpreadConstraints: {{- toYaml . | nindent 2 }}
 {{- define "masters.doNotEvict" -}}
 cluster-autoscaler.kubernetes.io/safe-to-evict: "false"
 karpenter.sh/do-not-disrupt: "true"
+{{- end }}
+
+{{/*
+How long the head stays on a node that is gone: Kubernetes gives a pod 300 s where it says nothing, which is all the time that
+KubeRay 1.7 gives a RayJob whose head does not answer. A toleration of the user's own for such a node replaces ours.
+*/}}
+{{- define "masters.headLoss" -}}
+{{- $own := list -}}
+{{- range .of.tolerations }}{{ if eq (.effect | default "NoExecute") "NoExecute" }}{{ $own = append $own (.key | default "") }}{{ end }}{{ end -}}
+{{- range list "node.kubernetes.io/not-ready" "node.kubernetes.io/unreachable" }}
+{{- if not (or (has . $own) (has "" $own)) }}
+- {key: {{ . }}, operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+{{- end }}
+{{- end }}
 {{- end }}

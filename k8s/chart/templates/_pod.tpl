@@ -163,6 +163,8 @@ emptyDir: {sizeLimit: {{ include "masters.gi" .Values.modelCache.sizeGi }}}
       "HF_HOME" $values.modelCache.mountPath
       "RAY_USAGE_STATS_ENABLED" "0"
       "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" (toString .drain) -}}
+{{- /* Ray gives the driver of a stopped job 3 s, in which no stage ends and no log is kept. */ -}}
+{{- if eq (.role | default "") "head" }}{{ $_ := set $plain "RAY_JOB_STOP_WAIT_TIME_S" "15" }}{{ end -}}
 {{- $secret := dict -}}
 {{- $plain = merge $plain (include "masters.proxy" .root | fromYaml) -}}
 {{- if eq $values.storage.kind "s3" }}

@@ -211,8 +211,9 @@ All that is wrong is said at once: path, value, rule, remedy.
 
 {{- define "masters.validate.environment" -}}
 {{- $maps := dict "env" .Values.env "head.env" .Values.head.env -}}
-{{- range $name, $group := include "masters.groups" . | fromYaml }}
-{{- $_ := set $maps (printf "workerGroups.%s.env" $name) ($group.env | default dict) }}
+{{- /* Groups that are off, too: a secret would lie in the release even so. */ -}}
+{{- range $name, $group := .Values.workerGroups }}
+{{- with $group }}{{ $_ := set $maps (printf "workerGroups.%s.env" $name) (.env | default dict) }}{{ end }}
 {{- end }}
 {{- $ours := list "HOME" "HF_HOME" "RAY_USAGE_STATS_ENABLED" "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S" "RAY_REDIS_ADDRESS" "RAY_ADDRESS" -}}
 {{- /* KubeRay sets these only where they are absent: RAY_AUTH_MODE: disabled would open the job API to everybody. */ -}}

@@ -32,7 +32,13 @@ nobody reads, and what weakens the restricted Pod Security standard.
 {{- if and (ne ($of.sameZone | default "none") "none") (hasKey ($of.affinity | default dict) "podAffinity") }}
 - {{ $path }}.sameZone is {{ $of.sameZone }}, and affinity.podAffinity is given too: set sameZone to none, or leave podAffinity out
 {{- end }}
+{{- $spreads := list }}
 {{- range $i, $one := $of.topologySpread }}
+{{- $spread := list $one.topologyKey $one.whenUnsatisfiable }}
+{{- if has $spread $spreads }}
+- {{ $path }}.topologySpread[{{ $i }}] has the topologyKey and whenUnsatisfiable of one before it, which the API server refuses: make one of them
+{{- end }}
+{{- $spreads = append $spreads $spread }}
 {{- if and $one.minDomains (ne $one.whenUnsatisfiable "DoNotSchedule") }}
 - {{ $path }}.topologySpread[{{ $i }}].minDomains is {{ $one.minDomains }}, which is of whenUnsatisfiable DoNotSchedule only: set that, or leave it out
 {{- end }}
@@ -43,16 +49,25 @@ nobody reads, and what weakens the restricted Pod Security standard.
 {{- end }}
 {{- end }}
 
-{{/* A selector that contradicts `spot`: the label ray.io/market-type would lie, and a gang die with a spot node. */}}
+{{/* A selector or an affinity that contradicts `spot`: the label ray.io/market-type would lie, and a gang die with a spot node. */}}
 {{- define "masters.validate.spotNodes" -}}
 {{- $spot := default false .of.spot -}}
-{{- range $cloud, $preset := include "masters.cloud" . | fromYaml }}
-{{- with $preset.key }}
-{{- $value := get ($.of.nodeSelector | default dict) . }}
-{{- if and (not $spot) (eq $value $preset.spot) }}
-- {{ $.path }}.nodeSelector asks for {{ . }}: {{ $value }}, a spot node, but {{ ternary "the head is never on one" "spot is false" (eq $.path "head") }}: {{ ternary "take the selector away" "set spot, or take the selector away" (eq $.path "head") }}
-{{- else if and $spot $value (ne $value $preset.spot) }}
-- {{ $.path }}.nodeSelector asks for {{ . }}: {{ $value }}, an on-demand node, but spot is true: set spot to false, or take the selector away
+{{- $marks := dict "cloud.google.com/gke-provisioning" (list "spot" "preemptible") "cloud.google.com/gke-preemptible" (list "true") -}}
+{{- range $cloud, $preset := include "masters.cloud" . | fromYaml }}{{ with $preset.key }}{{ $_ := set $marks . (list $preset.spot) }}{{ end }}{{ end -}}
+{{- $asked := list -}}
+{{- range $key, $value := .of.nodeSelector }}{{ $asked = append $asked (list "nodeSelector" $key (list $value)) }}{{ end -}}
+{{- range dig "nodeAffinity" "requiredDuringSchedulingIgnoredDuringExecution" "nodeSelectorTerms" list (.of.affinity | default dict) }}
+{{- range .matchExpressions }}{{ if eq .operator "In" }}{{ $asked = append $asked (list "affinity.nodeAffinity" .key .values) }}{{ end }}{{ end }}
+{{- end -}}
+{{- range $one := $asked }}
+{{- with get $marks (index $one 1) }}
+{{- range $value := last $one }}
+{{- $marked := has $value (get $marks (index $one 1)) }}
+{{- if and (not $spot) $marked }}
+- {{ $.path }}.{{ first $one }} asks for {{ index $one 1 }}: {{ $value }}, a spot node, but {{ ternary "the head is never on one" "spot is false" (eq $.path "head") }}: {{ ternary "take the selector away" "set spot, or take the selector away" (eq $.path "head") }}
+{{- else if and $spot (not $marked) }}
+- {{ $.path }}.{{ first $one }} asks for {{ index $one 1 }}: {{ $value }}, an on-demand node, but spot is true: set spot to false, or take the selector away
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -63,6 +78,8 @@ nobody reads, and what weakens the restricted Pod Security standard.
 {{- if hasPrefix "hugepages-" $name }}
 {{- if not (kindIs "string" $count) }}
 - {{ $.path }}.resources.{{ $name }} is {{ $count }}, pages are counted in bytes: give a quantity, as 5120Mi
+{{- else if mod (include "masters.number" $count | float64 | int64) (trimPrefix "hugepages-" $name | include "masters.number" | float64 | int64) }}
+- {{ $.path }}.resources.{{ $name }} is {{ $count }}, which is not a whole number of pages: give a multiple of {{ trimPrefix "hugepages-" $name }}
 {{- end }}
 {{- else if kindIs "string" $count }}
 - {{ $.path }}.resources.{{ $name }} is {{ quote $count }}, devices are counted: give a whole number
@@ -113,9 +130,17 @@ nobody reads, and what weakens the restricted Pod Security standard.
 {{- end }}
 {{- end }}
 {{- end }}
+{{- $paths := list }}
 {{- range $one.volumeMounts }}
 {{- if not (has .name $volumes) }}
 - {{ $at }}.volumeMounts: no volume is named {{ .name }}: add it to extraVolumes
+{{- end }}
+{{- if has (clean .mountPath) $paths }}
+- {{ $at }}.volumeMounts has {{ .mountPath }} twice, which the API server refuses: mount one volume there
+{{- end }}
+{{- $paths = append $paths (clean .mountPath) }}
+{{- if or (eq (clean .mountPath) "/") (regexMatch "^/(dev|proc|sys)/" (printf "%s/" (clean .mountPath))) (has ".." (concat (splitList "/" .mountPath) (splitList "/" (.subPath | default "")))) }}
+- {{ $at }}.volumeMounts: {{ .mountPath }}{{ with .subPath }} of {{ . }}{{ end }} is over what every container has, or leads out of its folder: take a path of its own, as /mnt/x
 {{- end }}
 {{- end }}
 {{- end }}
@@ -143,6 +168,7 @@ no registry takes such a name: write [registry[:port]/]repository:tag, the repos
 {{- define "masters.validate.keysBelow" -}}
 {{- $path := .path -}}
 {{- if kindIs "map" .value }}
+{{- if regexMatch "\\.matchExpressions\\[[0-9]+\\]$" $path }}{{ include "masters.validate.expression" . }}{{ end }}
 {{- $name := "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?" -}}
 {{- $prefix := "[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/" -}}
 {{- $rule := list -}}
@@ -166,6 +192,25 @@ no registry takes such a name: write [registry[:port]/]repository:tag, the repos
 {{- else if kindIs "slice" .value }}
 {{- range $i, $value := .value }}
 {{- include "masters.validate.keysBelow" (dict "path" (printf "%s[%d]" $path $i) "key" "" "value" $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What an operator takes, which the API server would ask of the pod. Call with path and value. */}}
+{{- define "masters.validate.expression" -}}
+{{- $operator := .value.operator -}}
+{{- $values := .value.values | default list -}}
+{{- if and (has $operator (list "In" "NotIn")) (not $values) }}
+- {{ .path }} has operator {{ $operator }} and no values: name some
+{{- end }}
+{{- if and (has $operator (list "Exists" "DoesNotExist")) $values }}
+- {{ .path }} has operator {{ $operator }}, which takes no values: leave them out, or use In
+{{- end }}
+{{- if has $operator (list "Gt" "Lt") }}
+{{- if regexMatch "Selector\\.matchExpressions" .path }}
+- {{ .path }} has operator {{ $operator }}, which is of nodes only: use In, NotIn, Exists or DoesNotExist
+{{- else if or (ne (len $values) 1) (not (regexMatch "^[0-9]+$" (join "" $values))) }}
+- {{ .path }} has operator {{ $operator }}, which takes one whole number: give it in values, in quotes
 {{- end }}
 {{- end }}
 {{- end }}

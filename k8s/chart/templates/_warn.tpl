@@ -1,6 +1,6 @@
 {{/* What the values may mean, but seldom do: said in the notes, one line each. */}}
 {{- define "masters.warnings" -}}
-{{- range list "security" "network" "groups" "disks" -}}
+{{- range list "security" "network" "groups" "disks" "operator" -}}
 {{- with include (printf "masters.warn.%s" .) $ | trim }}
 {{ . }}
 {{- end }}
@@ -83,8 +83,9 @@
 {{- end }}
 {{- $_ := set $first $label $name }}
 {{- $image := $group.image | default $.Values.images.gpu }}
-{{- if and $group.gpusPerPod (eq $image $.Values.images.cpu) }}
-- workerGroups.{{ $name }} has GPUs and runs {{ $image }}, which is images.cpu.
+{{- $same := eq $image $.Values.images.cpu }}
+{{- if and $group.gpusPerPod (or $same (hasSuffix "-cpu" $image)) }}
+- workerGroups.{{ $name }} has GPUs and runs {{ $image }}, which is {{ ternary "images.cpu" "without CUDA by its tag" $same }}.
 {{- end }}
 {{- $drain := $group.drainSeconds | default $.Values.drainSeconds | int }}
 {{- if and $group.spot (has $.Values.cloud (list "gke" "aks")) (gt $drain 25) }}
@@ -95,6 +96,16 @@
 {{- end }}
 {{- if and $group.hostNetwork (gt (int $group.maxReplicas) 1) }}
 - workerGroups.{{ $name }}.hostNetwork: Ray's ports are the node's, one pod a node.
+{{- end }}
+{{- end }}
+{{- $preset := get (include "masters.cloud" . | fromYaml) .Values.cloud }}
+{{- if and $preset (not $preset.onDemand) }}
+{{- range $path, $of := include "masters.validate.all" . | fromYaml }}
+{{- with dig "nodeAffinity" "" ($of.affinity | default dict) }}
+{{- if and (not $of.spot) (not (contains $preset.key (toYaml .))) }}
+- {{ $path }}.affinity.nodeAffinity is instead of the preset's, which keeps these pods off spot nodes: add {key: {{ $preset.key }}, operator: DoesNotExist} to each of its terms.
+{{- end }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if and (eq .Values.storage.kind "pvc") (eq .Values.storage.pvc.accessMode "ReadWriteOnce") (gt (int $pods) 1) }}
@@ -112,6 +123,18 @@
 {{- if and $group.gpusPerPod (gt (int $group.maxReplicas) 1) }}
 - workerGroups.{{ $name }}: each pod fetches the models anew, {{ $group.maxReplicas }} of them behind one address, and asks its node for {{ include "masters.disk" (dict "root" $ "role" "worker" "of" $group) }} of disk: name a claim in modelCache, or a hub_mirror in the recipe.
 {{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "masters.warn.operator" -}}
+{{- if .Values.operator.enabled }}
+{{- $seconds := 300 }}
+{{- range (index .Values "kuberay-operator" | default dict).env }}
+{{- if eq .name "RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS" }}{{ $seconds = int .value }}{{ end }}
+{{- end }}
+{{- if lt $seconds 900 }}
+- the operator ends a RayJob for good whose head is away for {{ $seconds }} s, and a new node takes minutes: set RAYJOB_STATUS_CHECK_TIMEOUT_SECONDS in kuberay-operator.env, as the chart does.
 {{- end }}
 {{- end }}
 {{- end }}

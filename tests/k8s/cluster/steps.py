@@ -75,3 +75,41 @@ def assert_same(run, reference):
         for name, path in files.items():
             assert (run / name).read_bytes() == path.read_bytes(), name
     assert not list((run / "failures").rglob("*.json"))
+
+
+RAYJOB = "rayjob/small"  # jobs of the release are called `small`, too
+
+
+def shown_and_stopped_by_name(lab):
+    """A RayJob that runs: shown by `status` and `list`, its cluster gone after `stop`, and itself still there."""
+    there = ("-n", NAMESPACE)
+    ambiguous = finish(lab.laptop("sh", "-c", f"masters status small -n {NAMESPACE} --release lab 2>&1; true"), 120)
+    assert f"Name one of them: {RAYJOB}, or " in ambiguous
+    said = lab.masters("status", RAYJOB, *there)
+    assert f"{RAYJOB}  RUNNING (Running)" in said
+    assert "attempts  1 failed, 0 succeeded, 4 at most" in said
+    assert "nodes     " in said
+    (row,) = [line for line in lab.masters("list", *there).splitlines() if RAYJOB in line]
+    assert row.split()[:3] == ["small", "RayJob", "RUNNING"]
+    said = lab.masters("stop", RAYJOB, *there)
+    assert f"{RAYJOB}  Suspended" in said
+    wait(lambda: len(lab.cluster.get("rayclusters", "--namespace", NAMESPACE)) == 1, 60, "its cluster stayed")
+    assert f"{RAYJOB}  Suspended" in lab.masters("status", RAYJOB, *there)
+
+
+def finish_followed(lab, seconds=600):
+    """From its new start to its end."""
+    said = lab.masters("logs", RAYJOB, "--follow", "-n", NAMESPACE, seconds=seconds)
+    assert "generate  done" in said or "generate  continuing" in said
+    assert f"{RAYJOB}  SUCCEEDED (Complete)   1 failed, 1 succeeded, 4 at most" in said
+
+
+def logged_without_a_cluster(lab, run):
+    """Three attempts, a log of each: killed, stopped, finished."""
+    killed, stopped, finished = sorted((run / "logs").iterdir())
+    assert "generate" in killed.read_text()
+    assert "note      SIGTERM" in stopped.read_text()
+    assert "report" in finished.read_text()
+    assert "report" in lab.masters("logs", run)
+    asked = finish(lab.laptop("sh", "-c", f"masters logs {RAYJOB} -n {NAMESPACE} 2>&1; true"), 120)
+    assert "Its cluster is gone" in asked  # and /runs is no folder of the laptop

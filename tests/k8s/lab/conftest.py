@@ -31,6 +31,5 @@ def cluster(tmp_path_factory):
         pytest.skip("the CRDs of KubeRay are neither beside the repository nor at MASTERS_CRDS")
     with control_plane(folder) as own:
         kuberay.define(own)
-        # At the end of a cluster with fault tolerance a Job empties its Redis, and no kubelet would run it.
-        with running(own, "operator", kuberay.command(own), ENABLE_GCS_FT_REDIS_CLEANUP="false"):
+        with running(own, "operator", kuberay.command(own), **kuberay.environment()):
             yield own

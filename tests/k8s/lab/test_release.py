@@ -138,6 +138,32 @@ def test_the_autoscaler_may_do_its_work_and_no_more_and_workers_nothing(cluster,
         assert not may("worker", *action)
 
 
+def test_a_namespace_is_the_border_between_releases(cluster, chart):
+    """Why k8s/docs/trust.md wants one a team: within it KubeRay's own Role gives each head every cluster."""
+    people = "submitters.create=true,submitters.subjects[0].kind=User,submitters.subjects[0].name=ana"
+    install(cluster, chart, "team-a", "minimal", "--set", people)
+    install(cluster, chart, "team-b", "minimal")
+    values = CHART / "ci" / "minimal.yaml"
+    cluster.helm("install", "second", chart, "--namespace", "team-a", "--values", values, *NO_MONITORING)
+    for namespace in ("team-a", "team-b"):
+        wait_for_rights(cluster, namespace)
+
+    def may(who, verb, what, namespace):
+        try:
+            return cluster.kubectl("auth", "can-i", verb, what, "--namespace", namespace, "--as", who).strip() == "yes"
+        except CommandError:
+            return False
+
+    head = "system:serviceaccount:team-a:lab-head"
+    assert may(head, "patch", "rayclusters.ray.io/second", "team-a")
+    assert not may(head, "patch", "rayclusters.ray.io/lab", "team-b")
+    assert not may(head, "list", "pods", "team-b")
+    assert may("ana", "get", "secrets/lab", "team-a")
+    for secret, namespace in (("second", "team-a"), ("lab", "team-b")):
+        assert not may("ana", "get", f"secrets/{secret}", namespace)
+    assert not may("ana", "create", "rayjobs.ray.io", "team-b")
+
+
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_the_scheduler_binds_every_pod_to_its_own_kind_of_node(cluster, chart, cloud):
     if not cluster.namespace:

@@ -4,6 +4,12 @@ import ast
 
 import pytest
 
+from masters.config.placement import read_values
+from masters.planning.disk import CACHE, SCRATCH, VOLUME
+from masters.planning.volumes import cache_kind, sizes_of_volumes
+from tests.k8s.chart import SCENARIOS
+from tests.k8s.render.pods import quantity
+
 GI = 2**30
 
 
@@ -117,3 +123,21 @@ def test_a_daemonset_without_folders_of_nodes_pulls_the_image_alone(rendered):
     some = rendered("gke", "--set", "prefetch.kind=daemonset")
     assert len(some.of("DaemonSet")) == 3
     assert all("initContainers" not in one["spec"]["template"]["spec"] for one in some.of("DaemonSet"))
+
+
+@pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.stem)
+def test_check_and_plan_read_the_disks_as_the_chart_renders_them(rendered, file):
+    values = read_values([file])
+    sizes, some = sizes_of_volumes(values), rendered(file.stem)
+    kinds = {"pvc": "persistentVolumeClaim"}
+    assert some.head.volume("models").keys() == {"name", kinds.get(cache_kind(values), cache_kind(values))}
+    own = sizes.get(CACHE, 0) if cache_kind(values) == "emptyDir" else 0
+    for name, pod in some.workers.items():
+        rest = pod.request("ephemeral-storage") - values["workerGroups"][name]["shmGi"] * GI - own
+        assert sizes[SCRATCH.format(name)] == pytest.approx(max(0, rest), abs=2**20), name
+    claims = {
+        one["metadata"]["name"]: quantity(one["spec"]["resources"]["requests"]["storage"])
+        for one in some.of("PersistentVolumeClaim")
+    }
+    found = {"lab-runs": sizes.get(VOLUME), "lab-models": sizes.get(CACHE) if cache_kind(values) == "pvc" else None}
+    assert {name: size for name, size in found.items() if size is not None} == pytest.approx(claims)

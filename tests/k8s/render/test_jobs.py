@@ -25,7 +25,10 @@ def test_the_files_are_what_the_code_renders(chart, monkeypatch):
 @needs_crds
 def test_kuberays_schema_accepts_every_file():
     for file in JOBS.glob("*.yaml"):
-        config_map, job = yaml.safe_load_all(file.read_text())
+        (job,) = yaml.safe_load_all(file.read_text())
         assert problems("RayJob", job) == [], file.name
-        assert config_map["data"].keys() == {"my-run.yaml"}
+        (head,) = (job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"],)
+        (volume,) = (one for one in head["spec"]["volumes"] if "downwardAPI" in one)
+        assert [one["path"] for one in volume["downwardAPI"]["items"]] == ["my-run.yaml"]
+        assert "curriculum:" in head["metadata"]["annotations"]["masters/recipe"]
         assert f"ray_jobs.{file.stem} " in job["spec"]["entrypoint"]

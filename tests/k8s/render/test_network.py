@@ -92,7 +92,7 @@ def test_the_policy_is_about_head_and_workers_both_ways(scenario):
 
 def test_policy_budgets_and_monitors_are_about_the_clusters_of_rayjobs_too(rendered):
     some = rendered("gke")
-    _, job = manifests(some.cluster, "", "mine", "true", Limits())
+    (job,) = manifests(some.cluster, "", "mine", "true", Limits())
     pods = list(rays_pods(job["spec"]["rayClusterSpec"], "mine-x7k2p"))
     (policy,) = some.of("NetworkPolicy")
     assert all(selects(policy["spec"]["podSelector"], labels) for labels in pods)
@@ -172,8 +172,8 @@ def test_pods_on_their_nodes_network_reach_every_port_of_the_head(rendered):
 
 
 def test_the_readme_says_what_is_open_to_whom():
-    """Its table names every port that the policy opens to somebody, and nobody else's."""
-    text = (ROOT / "k8s" / "README.md").read_text()
+    """The table of its page on trust names every port that the policy opens to somebody, and nobody else's."""
+    text = (ROOT / "k8s" / "docs" / "trust.md").read_text()
     (table,) = re.findall(r"\| who \| reaches \|.*?\n\n", text, re.DOTALL)
     named = {int(port) for port in re.findall(r"\b\d{4,5}\b", table)}
     assert named == set.union(*(ALLOWED[who] for who in ALLOWED if ALLOWED[who] != EVERY))

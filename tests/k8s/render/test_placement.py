@@ -9,7 +9,7 @@ import yaml
 from tests.k8s.tools import ROOT
 
 GPU = ("nvidia.com/gpu", "present")
-README = (ROOT / "k8s" / "README.md").read_text()
+POOLS = (ROOT / "k8s" / "docs" / "pools.md").read_text()
 
 
 @dataclass
@@ -22,16 +22,22 @@ class Node:
 
 
 def gpu_taints(cloud: str) -> list[tuple[str, str]]:
-    """GKE taints GPU nodes. The others do not: what the lines of k8s/README.md tell them to set."""
+    """GKE taints GPU nodes. The others do not: what the lines of k8s/docs/pools.md tell them to set, of both GPU pools."""
     if cloud == "gke":
         return [GPU]
-    (row,) = (line for line in README.splitlines() if line.startswith(f"| `{cloud}` |"))
     if cloud == "aks":
-        return [GPU] if " --node-taints nvidia.com/gpu=present:NoSchedule " in row else []
+        lines = re.sub(r"\\\n\s*", "", POOLS).splitlines()
+        added = [
+            next(line for line in lines if "az aks" in line and f"-n {pool} " in line) for pool in ("spot", "train")
+        ]
+        return [GPU] if all(" --node-taints nvidia.com/gpu=present:NoSchedule " in line for line in added) else []
+    found = [one for text in re.findall(r"```yaml\n(.*?)```", POOLS, re.DOTALL) for one in yaml.safe_load_all(text)]
     if cloud == "karpenter":
-        return [GPU] if row.count("taint") >= 2 else []
-    (file,) = (block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if "managedNodeGroups" in block)
-    pools = yaml.safe_load(file)["managedNodeGroups"]
+        pools = [one["spec"]["template"]["spec"] for one in found if one.get("kind") == "NodePool"]
+    else:
+        groups = next(one["managedNodeGroups"] for one in found if "managedNodeGroups" in one)
+        pools = [one for one in groups if one["name"] in ("spot", "train")]
+    assert len(pools) == 2
     wanted = {"key": GPU[0], "value": GPU[1], "effect": "NoSchedule"}
     return [GPU] if all(pool.get("taints") == [wanted] for pool in pools) else []
 
@@ -92,7 +98,7 @@ def test_every_pod_fits_its_own_kind_of_node_and_no_other(rendered, cloud, taint
 
 
 def test_without_the_taint_a_head_may_land_on_a_gpu_node(rendered):
-    """Why the lines of k8s/README.md set it: the chart cannot keep pods off nodes that look like any other."""
+    """Why the lines of k8s/docs/pools.md set it: the chart cannot keep pods off nodes that look like any other."""
     bare = Node({"eks.amazonaws.com/capacityType": "ON_DEMAND"}, gpus=True)
     assert fits(rendered("eks").head, bare)
 

@@ -1,5 +1,6 @@
 """What every pod of every scenario must be, whatever the values."""
 
+import inspect
 import json
 import re
 
@@ -89,6 +90,17 @@ def test_the_drain_is_one_value(rendered):
     for pod in rendered(None, "--set", "drainSeconds=77").workers.values():
         assert pod.env("RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S") == "77"
         assert pod.spec["terminationGracePeriodSeconds"] == 87
+
+
+def test_a_stopped_driver_has_time_to_end_its_stages_and_its_log(rendered):
+    """Read by Ray's job supervisor, which is on the head."""
+    from ray.dashboard.modules.job.job_supervisor import JobSupervisor
+
+    name = "RAY_JOB_STOP_WAIT_TIME_S"
+    assert rendered().head.env(name) == "15" != str(JobSupervisor.DEFAULT_RAY_JOB_STOP_WAIT_TIME_S)
+    assert rendered(None, "--set-string", f"head.env.{name}=60").head.env(name) == "60"
+    assert {pod.env(name) for pod in rendered().workers.values()} == {None}
+    assert name in inspect.getsource(JobSupervisor)
 
 
 def test_no_secret_is_rendered(scenario):

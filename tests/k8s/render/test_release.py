@@ -19,6 +19,8 @@ def test_the_notes_have_the_real_names(chart):
         "kubectl -n team wait raycluster/lab ",
         "kubectl -n team port-forward svc/lab-head-svc 8265",
         "get secret ray-token ",
+        "masters check RECIPE.yaml -n team --release lab",
+        "masters submit RECIPE.yaml -n team --release lab",
         "python -m ray_jobs.pipeline",
         "helm test lab -n team",
         "on the claim results",

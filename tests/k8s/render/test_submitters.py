@@ -9,16 +9,23 @@ NEEDED = [
     ("get", "", "services", None),
     ("list", "", "pods", None),
     ("create", "", "pods/portforward", None),
+    ("get", "", "pods", None),  # as port-forward asks
+    ("get", "ray.io", "rayjobs", None),
+    ("list", "ray.io", "rayjobs", None),
+    ("watch", "ray.io", "rayjobs", None),  # as `kubectl delete` waits
     ("create", "ray.io", "rayjobs", None),
     ("delete", "ray.io", "rayjobs", None),
     ("patch", "ray.io", "rayjobs", None),
-    ("create", "", "configmaps", None),
 ]
 KEPT = [
     ("list", "", "secrets", None),
+    ("create", "", "configmaps", None),  # a RayJob holds its recipe itself
     ("get", "", "secrets", "hugging-face"),
     ("patch", "ray.io", "rayclusters", None),
     ("create", "ray.io", "rayclusters", None),
+    ("delete", "ray.io", "rayclusters", None),
+    ("patch", "ray.io", "rayjobs/status", None),
+    ("delete", "", "pods", None),
     ("create", "", "pods", None),
     ("create", "", "pods/exec", None),
     ("create", "rbac.authorization.k8s.io", "rolebindings", None),

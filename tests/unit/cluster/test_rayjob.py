@@ -43,8 +43,10 @@ CLUSTER = {
 
 
 def render(cluster=CLUSTER, recipe=RECIPE, limits=None, stage=None):
-    config_map, job = manifests(cluster, recipe, "my.run", COMMAND, limits or Limits(), stage)
-    return config_map, job
+    """The recipe as the head's annotation holds it, and the RayJob: nothing else is made."""
+    (job,) = manifests(cluster, recipe, "my.run", COMMAND, limits or Limits(), stage)
+    metadata = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]
+    return metadata["annotations"]["masters/recipe"], job
 
 
 @needs_crds
@@ -57,23 +59,24 @@ def test_kuberays_schema_accepts_it(stage):
 def test_what_kuberay_refuses_beyond_its_schema():
     _, job = render()
     spec = job["spec"]
-    rules = spec["deletionStrategy"]["deletionRules"]
-    assert not {"shutdownAfterJobFinishes", "ttlSecondsAfterFinished", "clusterSelector", "suspend"} & spec.keys()
-    assert "DeleteWorkers" not in [rule["policy"] for rule in rules]  # refused with autoscaling
-    assert all(("jobStatus" in rule["condition"]) != ("jobDeploymentStatus" in rule["condition"]) for rule in rules)
-    assert len({str(rule["condition"]) + rule["policy"] for rule in rules}) == len(rules)
+    assert not {"deletionStrategy", "clusterSelector"} & spec.keys()  # nothing with them can be suspended
     assert spec["backoffLimit"] >= 0
     assert spec["activeDeadlineSeconds"] > spec["preRunningDeadlineSeconds"] > 0
     with pytest.raises(ValueError, match="enableK8sTokenAuth"):
-        cluster_of_a_job({**CLUSTER["spec"], "authOptions": {"mode": "token", "enableK8sTokenAuth": True}}, "x")
+        cluster_of_a_job({**CLUSTER["spec"], "authOptions": {"mode": "token", "enableK8sTokenAuth": True}}, "x", "")
 
 
-def test_no_idle_gpu_is_left_however_it_ends():
-    _, job = render(limits=Limits(kept_seconds=90))
-    rules = job["spec"]["deletionStrategy"]["deletionRules"]
-    assert {(rule["condition"].get("jobStatus") or "never ran", rule["policy"], rule["condition"]["ttlSeconds"]) for rule in rules} == {
-        ("SUCCEEDED", "DeleteCluster", 90), ("FAILED", "DeleteCluster", 90), ("never ran", "DeleteCluster", 90),
-    }  # fmt: skip
+def test_no_idle_gpu_is_left_however_it_ends_and_it_can_be_suspended():
+    """Rules for deletion know no job that was stopped; with them KubeRay refuses `suspend`, for good."""
+    spec = render(limits=Limits(kept_seconds=90))[1]["spec"]
+    assert (spec["shutdownAfterJobFinishes"], spec["ttlSecondsAfterFinished"], spec["suspend"]) == (True, 90, False)
+
+
+def test_the_run_and_its_directory_are_known_by_name():
+    made = manifests(CLUSTER, RECIPE, "my.run.", COMMAND, Limits(), None, "", "s3://bucket/runs/my.run.")
+    told = made[0]["metadata"]["annotations"]
+    assert told == {"masters/run": "my.run.", "masters/run-directory": "s3://bucket/runs/my.run."}
+    assert "masters/run-directory" not in render()[1]["metadata"]["annotations"]
 
 
 def test_retries_and_deadlines_are_the_limits():
@@ -84,23 +87,30 @@ def test_retries_and_deadlines_are_the_limits():
 
 
 def test_the_head_finds_the_recipe_where_the_command_looks_and_cannot_write_it():
-    config_map, job = render()
+    recipe, job = render()
     pod = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
-    (volume,) = (volume for volume in pod["volumes"] if "configMap" in volume)
+    (volume,) = (volume for volume in pod["volumes"] if "downwardAPI" in volume)
     (mount,) = (mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == volume["name"])
-    assert volume["configMap"]["name"] == config_map["metadata"]["name"]
     assert mount["readOnly"] is True
-    (file,) = config_map["data"]
-    assert f"{mount['mountPath']}/{file}" == rayjob.recipe_place("my.run") == COMMAND.split()[3]
-    assert config_map["data"][file] == RECIPE
-    assert config_map["immutable"] is True
-    assert {item["metadata"]["namespace"] for item in (config_map, job)} == {"research"}
+    (file,) = volume["downwardAPI"]["items"]
+    assert file["fieldRef"] == {"fieldPath": "metadata.annotations['masters/recipe']"}
+    assert f"{mount['mountPath']}/{file['path']}" == rayjob.recipe_place("my.run") == COMMAND.split()[3]
+    assert recipe == RECIPE
+    assert job["metadata"]["namespace"] == "research"
     workers = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     assert workers == CLUSTER["spec"]["workerGroupSpecs"]
 
 
-def test_another_recipe_is_another_config_map():
-    assert render()[0]["metadata"]["name"] != render(recipe=RECIPE + "seed: 1\n")[0]["metadata"]["name"]
+def test_annotations_of_the_charts_head_stay():
+    cluster = copy.deepcopy(CLUSTER)
+    cluster["spec"]["headGroupSpec"]["template"]["metadata"] = {"annotations": {"a": "b"}, "labels": {"c": "d"}}
+    metadata = render(cluster)[1]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["metadata"]
+    assert metadata == {"annotations": {"a": "b", "masters/recipe": RECIPE}, "labels": {"c": "d"}}
+
+
+def test_nothing_is_made_that_would_stay_when_the_rayjob_is_deleted():
+    assert [one["kind"] for one in manifests(CLUSTER, RECIPE, "my.run", COMMAND, Limits())] == ["RayJob"]
+    assert "configMap" not in to_yaml([render()[1]])
 
 
 def test_what_belongs_to_a_lasting_cluster_is_left_out_and_the_charts_object_is_not_changed():
@@ -112,15 +122,15 @@ def test_what_belongs_to_a_lasting_cluster_is_left_out_and_the_charts_object_is_
 
 
 @needs_crds
-def test_a_queue_of_kueue_is_kept_and_takes_the_older_way_to_delete():
+def test_a_queue_of_kueue_is_kept_and_alone_says_when_it_is_suspended():
     cluster = copy.deepcopy(CLUSTER)
     cluster["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] = "team"
     cluster["metadata"]["annotations"] = {"kueue.x-k8s.io/elastic-job": "true", "other": "x"}
     _, job = render(cluster)
     assert job["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "team"
-    assert job["metadata"]["annotations"] == {"kueue.x-k8s.io/elastic-job": "true"}
+    assert job["metadata"]["annotations"] == {"kueue.x-k8s.io/elastic-job": "true", "masters/run": "my.run"}
     assert job["spec"]["shutdownAfterJobFinishes"] is True
-    assert "deletionStrategy" not in job["spec"]
+    assert "suspend" not in job["spec"]
     assert problems("RayJob", job) == []
 
 
@@ -143,24 +153,25 @@ def test_every_name_is_a_dns_label_of_47_characters_and_its_own():
         assert not set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-")
 
 
-def test_a_recipe_that_no_config_map_holds_is_refused():
-    with pytest.raises(ValueError, match=r"1\.0 MB; a ConfigMap holds 0\.9 MB"):
-        render(recipe="#" * 1_000_000)
+def test_a_recipe_that_no_pods_annotations_hold_is_refused():
+    """256 KiB of all annotations of a pod are what the API server takes; the chart's own are among them."""
+    with pytest.raises(ValueError, match=r"the recipe has 300 kB; a RayJob holds 200 kB"):
+        render(recipe="#" * 300_000)
 
 
 @pytest.mark.parametrize(
     "recipe", [RECIPE, "a: 1\n", "a: |\n  x  \n\ty\n", "name: größer\n", "  a: 1\n", "a: 1", "\n\na: 1\n\n\n"]
 )
 def test_yaml_1_1_readers_get_the_same_objects(recipe):
-    objects = list(render(recipe=recipe))
+    objects = [render(recipe=recipe)[1]]
     assert list(yaml.load_all(to_yaml(objects), yaml.CSafeLoader)) == objects
 
 
 def test_the_recipe_can_be_read_in_the_manifest():
-    text = to_yaml(list(render()))
-    assert '    # a comment with a "quote": and a colon\n' in text
+    text = to_yaml([render()[1]])
+    assert '              # a comment with a "quote": and a colon\n' in text
     assert 'value: "no"' in text
-    assert text.count("apiVersion") == 2
+    assert text.count("apiVersion") == 1
 
 
 def helm(folder, monkeypatch, body):
