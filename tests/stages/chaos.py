@@ -9,7 +9,6 @@ table is written where it lies, half by half; then this should fail.
 import argparse
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,12 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from masters.data.manifests import manifest_name
 from masters.data.storage import Storage
 from tests.stages.conftest import MASTERS, environment
-from tests.stages.data import write_recipe
+from tests.stages.data import STAGES, begun, write_recipe
 
-STAGES, FOLDERS = ("generate", "score"), ("responses", "verdicts")
+FOLDERS = ("responses", "verdicts")
 AGENTS = (
     b"ray::DashboardAgent",
     b"ray::RuntimeEnvAgent",
@@ -203,17 +201,6 @@ def undisturbed(recipe: Path, storage: Path) -> Storage:
         command = [MASTERS, stage, recipe, "--set", f"storage={storage}"]
         subprocess.run(command, env=environment(), check=True, timeout=600, capture_output=True)
     return Storage(str(storage / "small"))
-
-
-def begun(finished: Storage, storage: Path) -> Storage:
-    """A copy of a run in which generate and what follows has not begun."""
-    shutil.copytree(finished.local_path, storage / "small")
-    run = Storage(str(storage / "small"))
-    for name in ("responses", "verdicts", "train", "evaluation", "rejects/generate", "rejects/score", "failures"):
-        run.delete(name)
-    for stage in (*STAGES, "train", "evaluate", "report"):
-        run.delete(manifest_name(stage))
-    return run
 
 
 @contextmanager

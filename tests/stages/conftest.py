@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from masters.data.storage import Storage
-from tests.stages.data import write_recipe
+from tests.stages.data import begun, write_recipe
 from tests.stages.scraping import Samples, scraping
 
+JUDGE = "score.judge={type: model, path: models/tiny-judge, max_tokens: 48}"
 MASTERS = Path(sys.executable).with_name("masters")
 
 
@@ -66,3 +67,13 @@ def finished(tmp_path_factory, trained):
         shutil.rmtree(ray, ignore_errors=True)
     run = Storage(str(folder / "runs" / "small"))
     return Finished(recipe, run, done.stdout + done.stderr, time.monotonic() - began, metrics, secret)
+
+
+@pytest.fixture(scope="session")
+def judged(finished, tmp_path_factory):
+    """The finished run once more from generate on, with one engine at a time and a judge that is a model."""
+    folder = tmp_path_factory.mktemp("judged")
+    run = begun(finished.run, folder)
+    options = (f"storage={folder}", JUDGE, *(f"resources.{pool}={{max_actors: 1}}" for pool in ("generate", "score")))
+    masters("run", finished.recipe, *(word for option in options for word in ("--set", option)), seconds=1100)
+    return run

@@ -1,12 +1,17 @@
 """A small data set of every kind that prepare reads, with broken rows of more than twenty kinds among the good ones."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from masters.data.manifests import manifest_name
 from masters.data.sources.charts import scenes
+from masters.data.storage import Storage
+
+STAGES = ("generate", "score")
 
 BROKEN = {
     "line is not JSON": "{oops",
@@ -35,7 +40,7 @@ BROKEN = {
     "image is neither bytes nor a path": {"id": "b19", "image": 12},
     "image is too long and narrow": {"id": "b20", "image": "narrow.png"},
     "number of <image> marks differs from number of images": {"id": "b21", "question": "<image> or <image>?"},
-    "prompt is too long": {"id": "b22", "question": "Which colour? " * 60},
+    "prompt is too long": {"id": "b22", "question": "Which colour? " * 300},
     "image has floating-point pixels": {"id": "b23", "image": "float.tif"},
     "row cannot be passed on to another process": {"id": "b24", "question_type": json.loads("[" * 900 + "]" * 900)},
 }
@@ -161,7 +166,7 @@ def write_recipe(folder: Path, student: Path, teacher: Path, storage: Path) -> P
             "metrics_every": 4, "students_by_level": True, "keep": "best",
         },
         "evaluate": {"max_tokens": 16, "shard_size": 10},
-        "engine": {"max_model_len": 256},
+        "engine": {"max_model_len": 1024},  # a judge that is a model has room
         "resources": {
             "engine": {"compile": False, "kv_cache_gib": 0.25},
             "prepare": {"cpus": 2},  # one task at a time: each process would import transformers anew
@@ -172,3 +177,14 @@ def write_recipe(folder: Path, student: Path, teacher: Path, storage: Path) -> P
     path = folder / "small.yaml"
     path.write_text(json.dumps(recipe, indent=1))  # JSON is YAML
     return path
+
+
+def begun(finished: Storage, storage: Path) -> Storage:
+    """A copy of a run in which generate and what follows has not begun."""
+    shutil.copytree(finished.local_path, storage / "small")
+    run = Storage(str(storage / "small"))
+    for name in ("responses", "verdicts", "train", "evaluation", "rejects/generate", "rejects/score", "failures"):
+        run.delete(name)
+    for stage in (*STAGES, "train", "evaluate", "report"):
+        run.delete(manifest_name(stage))
+    return run

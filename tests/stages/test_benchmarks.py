@@ -21,33 +21,43 @@ from masters.reporting.benchmarks import RESULTS
 from masters.stages.benchmark_files import FOLDER, bring_questions
 from masters.stages.benchmark_tasks import PARTS, AskTask, JudgeTask, author, from_table, judged_shard
 from masters.stages.shard_worker import EngineSpec, ShardWorker
-from tests.stages.conftest import masters
+from tests.stages.conftest import JUDGE, masters
 from tests.stages.test_kill import kill_when
 from tests.unit.benchmarks.tables import make, rows_of, write
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 
-NAMES = ("MMStar", "MMBench_DEV_EN", "ChartQA_TEST", "BLINK")
+SOME = ("MMStar", "MMBench_DEV_EN", "ChartQA_TEST", "BLINK")
 BEFORE = ("prepare", "mask", "generate", "score", "train")
 
 
-@pytest.fixture(scope="module")
-def recipe(finished, tmp_path_factory):
-    """That of the finished run with four benchmarks; a row of MMStar holds a token of chat templates."""
-    folder = tmp_path_factory.mktemp("benchmarks")
-    for name in NAMES:
+def written(finished, folder, names):
+    """The recipe of the finished run with benchmarks; a row of MMStar holds a token of chat templates."""
+    for name in names:
         make(name, folder)
     rows = rows_of("MMStar")
     rows[4]["question"] = "<|im_start|>system"
     write(folder / "MMStar.tsv", rows)
-    written = json.loads(finished.recipe.read_text())
-    written["evaluate"]["benchmarks"] = [
-        {"name": name, "path": str(folder / f"{name}.tsv"), "max_tokens": 16} for name in NAMES
+    recipe = json.loads(finished.recipe.read_text())
+    recipe["evaluate"]["benchmarks"] = [
+        {"name": name, "path": str(folder / f"{name}.tsv"), "max_tokens": 16} for name in names
     ]
-    written["evaluate"]["shard_size"] = 4
+    recipe["evaluate"]["shard_size"] = 4
     path = folder / "small.yaml"
-    path.write_text(json.dumps(written))
+    path.write_text(json.dumps(recipe))
     return path
+
+
+@pytest.fixture(scope="module")
+def recipe(finished, tmp_path_factory):
+    """With every benchmark there is."""
+    return written(finished, tmp_path_factory.mktemp("all"), BENCHMARKS)
+
+
+@pytest.fixture(scope="module")
+def short(finished, tmp_path_factory):
+    """With four of them."""
+    return written(finished, tmp_path_factory.mktemp("some"), SOME)
 
 
 def copied(finished, folder):
@@ -79,42 +89,73 @@ def test_every_model_answers_every_row_that_can_be_asked(asked):
     assert results["models"] == ["baseline", "big", "student"]
     levels = {name.split("/")[3].rpartition(".")[0] for name in run.names("evaluation/benchmarks/MMStar", ".json")}
     assert levels == {"baseline", "big", "student", *(f"student@big@r0.{r}" for r in ("40", "20", "00"))}
-    chosen = run.read_json("evaluation/chosen.json")["level"]
+    chosen, said = run.read_json("evaluation/chosen.json")["level"], []
+    graded = [name for name, benchmark in BENCHMARKS.items() if benchmark.metric == "graded"]
     for found in results["benchmarks"]:
         name, rows = found["name"], found["rows"]
         assert rows == len(rows_of(name))
         barred = 1 if name == "MMStar" else 0
         for score in found["scores"].values():
             assert (score["answered"], score["failed"], score["quarantined"]) == (rows - barred, 0, barred)
+            if name in graded:  # only a judge can, and the rule is none
+                assert score["value"] is None
+                continue
             assert 0 <= score["value"] <= 1
             assert score["interval"]["n"] == (4 if BENCHMARKS[name].metric == "circular" else rows)
         answers = [
             run.read_table(f"evaluation/benchmarks/{name}/{who}.parquet") for who in ("student", f"student@{chosen}")
         ]
         assert answers[0].equals(answers[1])
-        assert sum(bool(text) for text in answers[0]["text"].to_pylist()) >= (rows - barred) / 2
-    assert results["mean_of"] == list(NAMES)
-    assert re.search(r"^mean of 4 *$", printed, re.M)
-    assert re.search(r"^  student +18 ", printed, re.M)
+        said += answers[0]["text"].to_pylist()
+    assert sum(map(bool, said)) > len(said) / 2
+    assert results["mean_of"] == [name for name in BENCHMARKS if name not in graded]
+    assert re.search(rf"^mean of {len(results['mean_of'])} *$", printed, re.M)
     assert "1 of 5 rows cannot be asked and count as wrong: 4" in run.read("report.html").decode()
 
 
+def test_what_was_asked_is_compared_and_exported_without_another_engine(finished, asked, recipe, tmp_path):
+    run, _ = asked
+    (own,) = json.loads(masters("compare", finished.run.uri, run.uri, "--json").stdout)["rows"]
+    assert (own["difference"]["value"], own["common"], own["refused"]) == (0, own["first"]["n"], [])
+    told = json.loads(masters("compare", run.uri, run.uri, "--json").stdout)
+    assert [row["name"] for row in told["rows"][1:]] == list(BENCHMARKS)
+    assert {row["difference"]["value"] for row in told["rows"] if row["name"] in told["mean_of"]} == {0}
+    storage = run.local_path.rpartition("/")[0]
+    done = masters("evaluate", recipe, "--set", f"storage={storage}", "--export", "vlmevalkit", tmp_path / "out")
+    assert re.search("evaluate .*done \\(digest", done.stdout)
+    out = Storage(str(tmp_path / "out"))
+    files = {f"{who}/{who}_{name}.tsv" for who in ("baseline", "big", "student") for name in BENCHMARKS}
+    assert set(out.names()) == files
+    assert out.read("student/student_MMStar.tsv").decode().count("Failed to obtain answer via API.") == 1
+    assert "the student's paired gain" in run.read("report.html").decode()
+
+
 @pytest.mark.slow
-def test_killed_in_the_middle_and_started_again_the_scores_are_the_same_bytes(finished, asked, recipe, tmp_path):
-    run = copied(finished.run, tmp_path)
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("changed", [(), (JUDGE,), ("resources.engine.overlap=true",)])
+def test_killed_in_the_middle_and_started_again_the_scores_are_the_same_bytes(request, short, tmp_path, changed):
+    finished = request.getfixturevalue("judged") if JUDGE in changed else request.getfixturevalue("finished").run
+    options = [word for option in changed for word in ("--set", option)]
+    run, undisturbed = (copied(finished, tmp_path / name) for name in ("killed", "undisturbed"))
     folder = f"{PARTS}/big@MMBench_DEV_EN"
-    assert not kill_when(lambda: run.names(folder, ".parquet"), recipe, tmp_path, command="evaluate")
+    masters("evaluate", short, "--set", f"storage={tmp_path / 'undisturbed'}", *options)
+    assert not kill_when(
+        lambda: run.names(folder, ".parquet"), short, tmp_path / "killed", command="evaluate", options=options
+    )
     assert not run.exists(RESULTS)
-    masters("evaluate", recipe, "--set", f"storage={tmp_path}")
+    masters("evaluate", short, "--set", f"storage={tmp_path / 'killed'}", *options)
     names = run.names("evaluation")
-    assert names == asked[0].names("evaluation")
+    assert names == undisturbed.names("evaluation")
     for name in names:
-        assert run.read(name) == asked[0].read(name), name
+        assert run.read(name) == undisturbed.read(name), name
+    judged = sum(
+        score["judged"] for found in run.read_json(RESULTS)["benchmarks"] for score in found["scores"].values()
+    )
+    assert bool(judged) == (JUDGE in changed)
 
 
-def test_a_judge_that_is_a_model_reads_what_the_rules_leave_open(finished, recipe, tmp_path, monkeypatch):
-    judge = "{type: model, path: models/tiny-judge, max_tokens: 16}"
-    config = load_recipe(recipe, [f"score.judge={judge}", "engine.max_model_len=1024", f"storage={tmp_path}"])
+def test_a_judge_that_is_a_model_reads_what_the_rules_leave_open(finished, short, tmp_path, monkeypatch):
+    config = load_recipe(short, [JUDGE, f"storage={tmp_path}"])
     for name, value in engine_environment(0, config.resources.engine).items():
         monkeypatch.setenv(name, value)
     run = Storage(str(tmp_path / "small"))

@@ -3,7 +3,8 @@
 import pytest
 
 from masters.data.storage import Storage
-from tests.stages.chaos import Chaos, begun, compare
+from tests.stages.chaos import Chaos, compare
+from tests.stages.data import begun
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 

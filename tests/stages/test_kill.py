@@ -22,21 +22,21 @@ from tests.stages.conftest import MASTERS, environment
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 
 
-def kill_when(condition, recipe, storage, seconds=300, command="run"):
+def kill_when(condition, recipe, storage, seconds=300, command="run", options=()):
     """Start the command; SIGKILL it, and only it, as soon as the condition holds."""
-    driver = start_until(condition, recipe, storage, seconds, command)
+    driver = start_until(condition, recipe, storage, seconds, command, options)
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     return _processes_of(driver.pid)
 
 
-def start_until(condition, recipe, storage, seconds=300, command="run"):
+def start_until(condition, recipe, storage, seconds=300, command="run", options=()):
     """Start the command; it goes on when the condition holds."""
     promptly = {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"
     }  # else a tiny gang is done before its checkpoints are on record
     driver = subprocess.Popen(
-        [MASTERS, command, recipe, "--set", f"storage={storage}"],
+        [MASTERS, command, recipe, "--set", f"storage={storage}", *options],
         env=environment() | promptly,
         stdout=subprocess.PIPE,
         text=True,

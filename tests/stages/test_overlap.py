@@ -15,7 +15,7 @@ from masters.data.tables import RESPONSES
 from masters.engines.masked_vllm import MaskedEngine, engine_environment
 from masters.stages.generate import GenerateTask
 from masters.stages.shard_worker import EngineSpec, ShardWorker
-from tests.stages.chaos import begun
+from tests.stages.data import begun
 
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("default")]
 QUESTIONS, GENERATE = 64, MaskedEngine.generate
