@@ -230,17 +230,6 @@ COLUMNS = (
 )  # fmt: skip
 """Of the paper's tables 1 to 3, in order; its average is their plain mean."""
 
-PAPER = {
-    "Qwen2.5-VL-7B": (83.9, 87.3, 67.8, 83.5, 83.4, 71.8, 55.0, 38.3, 63.9, 56.4, 77.0, 70.4, 68.5),
-    "Qwen3-VL-8B": (85.7, 88.4, 77.2, 86.8, 86.5, 74.5, 69.6, 55.9, 70.9, 69.1, 78.5, 70.8, 69.9),
-}
-"""What the paper prints for untrained models, in percent, by column."""
-
-PAPER_UNKNOWN = (
-    "The paper names no harness, prompt, decoding, image size, judge, nor which part and version of MMBench it reports; its "
-    "baselines are figures from several sources. Only differences within one harness can be compared with it."
-)
-
 
 def benchmark_named(name: str) -> Benchmark:
     """The benchmark of a name. Raises ValueError for an unknown one."""

@@ -79,6 +79,14 @@ def read(benchmark: Benchmark, path: str) -> QuestionFile:
     return QuestionFile(benchmark, questions, md5, remarks, root, name, places)
 
 
+def plain_rows(benchmark: Benchmark, path: str) -> Iterator[dict[str, str]]:
+    """Cells of the rows that count, without images; an empty one is an empty text. Of a file that `read` found sound."""
+    root, name = _located(benchmark, path)
+    for record in tsv_records(root, name):
+        if not benchmark.split or record.value["split"] == benchmark.split:
+            yield {column: cell or "" for column, cell in record.value.items() if column != "image"}
+
+
 def md5_of(benchmark: Benchmark, path: str) -> str:
     """Of the file that `read` would read. Raises ValueError where it is not there."""
     return _md5(*_located(benchmark, path))

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
-from masters.benchmarks.facts import COLUMNS, LONGEST, PAPER, Benchmark, benchmark_named
+from masters.benchmarks.facts import LONGEST, Benchmark, benchmark_named
 from masters.benchmarks.files import md5_of, read
 from masters.benchmarks.prompts import Style
 from masters.config.run import RunConfig
+
+_ROUGHLY = {"SEEDBench_IMG": 14_200, "_DEV_": 4_300, "_TEST_": 7_000}
+"""Rows where nobody has documented them; MMBench v1.1 by its part."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ def parts(config: RunConfig) -> dict[str, dict[str, Any]]:
     }
 
 
+def rows_expected(benchmark: Benchmark) -> int:
+    """Rows that a model is asked, for plans: as documented, or about so many."""
+    part = "_DEV_" if "_DEV_" in benchmark.name else "_TEST_"
+    return benchmark.rows or _ROUGHLY.get(benchmark.name) or _ROUGHLY[part]
+
+
 def look(config: RunConfig, *, elsewhere: bool) -> Iterator[str]:
     """What there is to say about the files, which are read whole; `elsewhere`: the run is for a cluster, which may have them.
 
@@ -73,14 +81,3 @@ def look(config: RunConfig, *, elsewhere: bool) -> Iterator[str]:
             continue
         yield f"{one.name}: {len(file.questions):,} rows, answers of up to {one.max_tokens:,} tokens"
         yield from (f"{one.name}: {remark}" for remark in file.remarks)
-
-
-def printed(benchmark: Benchmark, path: str) -> float | None:
-    """What the paper prints for a model in the benchmark's column, in [0, 1]; None for a model that it does not show.
-
-    Args:
-        benchmark: any.
-        path: of the model, untrained: its name on the hub, or a folder of that name.
-    """
-    name = PurePosixPath(path.partition("@")[0].rstrip("/")).name.removesuffix("-Instruct")
-    return PAPER[name][COLUMNS.index(benchmark.column)] / 100 if name in PAPER else None

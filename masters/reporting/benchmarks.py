@@ -7,8 +7,10 @@ from typing import Any
 from rich.table import Table
 
 from masters.data.storage import Storage
+from masters.reporting.statistics import Interval
 
 RESULTS = "evaluation/benchmarks/results.json"
+CHANGED = "evaluation/benchmarks/changed.parquet"
 MEAN = "mean"
 
 
@@ -17,7 +19,7 @@ class Row:
     """One model on one benchmark, in words.
 
     `n` counts what the score is the mean of, `judged` and `unresolved` are shares of the answered rows. `gain` is empty for the
-    baseline, `paper` where the paper prints nothing of the model.
+    baseline.
     """
 
     benchmark: str
@@ -29,7 +31,30 @@ class Row:
     judged: str
     unresolved: str
     beside: str
-    paper: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One benchmark of the report, or the mean over some: scores by model, and the student's gain over the baseline."""
+
+    name: str
+    title: str
+    n: str
+    scores: Mapping[str, str]
+    gain: Interval | None
+    beside: str
+
+
+@dataclass(frozen=True)
+class InPaper:
+    """A model's score that the paper prints, beside ours; in percent. `unknown`: what is not known of the benchmark."""
+
+    benchmark: str
+    column: str
+    model: str
+    theirs: str
+    ours: str
+    unknown: str
 
 
 def read_results(run: Storage) -> dict[str, Any] | None:
@@ -37,11 +62,52 @@ def read_results(run: Storage) -> dict[str, Any] | None:
     return run.read_json(RESULTS) if run.exists(RESULTS) else None
 
 
+def lines_of(results: Mapping[str, Any], student: str) -> list[Line]:
+    """One line for each benchmark, in the recipe's order, and one for the mean."""
+    lines = []
+    for benchmark in results["benchmarks"]:
+        scores = benchmark["scores"]
+        told = {model: _scored(score["value"], score["interval"]) for model, score in scores.items()}
+        interval = scores[student]["interval"]
+        count = interval["n"] if interval else scores[student]["rows"]
+        beside = [f"{model}: {said}" for model, score in scores.items() if (said := _beside(score))]
+        change = scores[student]["gain"]
+        gain = Interval(**change) if change else None
+        lines.append(Line(benchmark["name"], benchmark["title"], f"{count:,}", told, gain, "; ".join(beside)))
+    if results["mean"]:
+        means = results["mean"]
+        told = {model: _scored(mean["interval"]["value"], mean["interval"]) for model, mean in means.items()}
+        change = means[student]["gain"]
+        name, count = f"{MEAN} of {len(results['mean_of'])}", f"{means[student]['interval']['n']:,}"
+        lines.append(Line(name, "over the paper's columns", count, told, Interval(**change) if change else None, ""))
+    return lines
+
+
+def in_paper(results: Mapping[str, Any]) -> list[InPaper]:
+    """Whatever the paper prints of models that were asked here; of the student what it made of the same model."""
+    return [
+        InPaper(
+            benchmark["name"],
+            benchmark["column"],
+            model,
+            _points(printed),
+            _scored(benchmark["scores"][model]["value"], benchmark["scores"][model]["interval"]),
+            "; ".join(benchmark["unverified"]),
+        )
+        for benchmark in results["benchmarks"]
+        for model, printed in benchmark["paper"].items()
+    ]
+
+
+def read_changes(run: Storage) -> list[dict[str, Any]]:
+    """Answers that training changed, as `BENCHMARK_CHANGES` has them; none where evaluate kept none."""
+    return run.read_table(CHANGED).to_pylist() if run.exists(CHANGED) else []
+
+
 def rows_of(results: Mapping[str, Any]) -> Iterator[Row]:
     """Benchmarks in the recipe's order, models in each, and the mean last."""
     for benchmark in results["benchmarks"]:
         for model, score in benchmark["scores"].items():
-            paper = benchmark["paper"].get(model)
             yield Row(
                 benchmark["name"],
                 model,
@@ -52,12 +118,11 @@ def rows_of(results: Mapping[str, Any]) -> Iterator[Row]:
                 _share(score, "judged"),
                 _share(score, "unresolved"),
                 _beside(score),
-                "" if paper is None else f"{_points(paper)} ({benchmark['column']})",
             )
     for model, mean in results["mean"].items():
         value, change = mean["interval"], "" if model == "baseline" else _gain(mean["gain"])
         title = f"{MEAN} of {len(results['mean_of'])}"
-        yield Row(title, model, f"{value['n']:,}", _points(value["value"]), _bounds(value), change, "", "", "", "")
+        yield Row(title, model, f"{value['n']:,}", _points(value["value"]), _bounds(value), change, "", "", "")
 
 
 def _share(score: Mapping[str, Any], name: str) -> str:
@@ -100,6 +165,10 @@ def results_table(results: Mapping[str, Any]) -> Table:
         before = row.benchmark
         table.add_row(f"  {row.model}", row.n, f"{row.value} {row.interval}", row.gain, row.judged, row.unresolved)
     return table
+
+
+def _scored(value: float | None, interval: Mapping[str, float] | None) -> str:
+    return "no score" if value is None else f"{_points(value)} {_bounds(interval)}"
 
 
 def _bounds(interval: Mapping[str, float] | None) -> str:

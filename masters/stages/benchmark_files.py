@@ -167,6 +167,12 @@ def images_of(run: Storage, name: str) -> Storage:
     return _store(run, name)
 
 
+def shown_images(run: Storage, name: str) -> dict[str, list[str]]:
+    """Names of the images of each row of a benchmark, in its order; none where no model can be asked."""
+    rows = _store(run, name).read_table(_TABLE, ["sample_id", "image_ids"]).to_pylist()
+    return {row["sample_id"]: row["image_ids"] for row in rows}
+
+
 def prompt_of(row: dict[str, Any]) -> Prompt:
     """The prompt of a row."""
     return Prompt(tuple(json.loads(row["pieces"])))

@@ -2,7 +2,8 @@
 
 evaluation/benchmarks/results.json                 all that people ask for: by benchmark and model, and the means
 evaluation/benchmarks/<benchmark>/<model>.json     one score, with its parts by split and category
-evaluation/benchmarks/<benchmark>/<model>.parquet  answers, and what was made of each
+evaluation/benchmarks/<benchmark>/<model>.parquet  answers, what was made of each, and the cluster of its question
+evaluation/benchmarks/changed.parquet              some answers that training changed, with images, for the report
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +13,17 @@ from typing import Any
 import pyarrow as pa
 
 from masters.benchmarks import Outcome, Score, summarise
-from masters.benchmarks.facts import PAPER_UNKNOWN
 from masters.benchmarks.intervals import average, average_gain, gain
-from masters.benchmarks.recipe import printed
+from masters.benchmarks.paper import UNKNOWN, printed
 from masters.config.run import RunConfig
 from masters.config.score import EndpointJudge, ModelJudge, PromptedJudge
 from masters.data.shards import Shard, cut
 from masters.data.storage import Storage
 from masters.data.students import is_level_student
-from masters.reporting.benchmarks import RESULTS
+from masters.reporting.benchmarks import CHANGED, RESULTS
 from masters.reporting.progress import Screen
 from masters.stages.benchmark_files import FOLDER, Prepared
+from masters.stages.benchmark_gallery import changed_answers
 from masters.stages.benchmark_tasks import (
     PARTS,
     AskTask,
@@ -119,23 +120,26 @@ def write_results(
     student, source = chosen
     models = list(dict.fromkeys(name for name, _ in jobs))
     scores: dict[str, dict[str, Score]] = {}
+    changed = []
     for one in asked:
-        scores[one.name] = {}
+        scores[one.name], tables = {}, dict[str, pa.Table]()
         for model in models:
             job = jobs[model, one.name]
-            found, table = _outcomes(one, model, job.shards, run)
+            found, tables[model] = _outcomes(one, model, job.shards, run)
             names = [model, student] if model == source and student != source else [model]
             for name in names:
                 scores[one.name][name] = summarise(one, found, judge_name(config))
-                run.write_table(_place(one.name, name, "parquet"), table)
+                run.write_table(_place(one.name, name, "parquet"), tables[model])
+        changed.append(changed_answers(one, tables[baseline], tables[source], config.seed, run))
     shown = [name for name in [*models, student] if not is_level_student(name)]
-    results = tell(config, asked, scores, list(dict.fromkeys(shown)), baseline)
+    results = tell(config, asked, scores, list(dict.fromkeys(shown)), baseline, student)
     for one in asked:
         for name, score in scores[one.name].items():
             told = {key: value for key, value in vars(score).items() if key not in ("units", "interval")}
             told["gain"] = _gain(scores[one.name][baseline], score)
             run.write_json(_place(one.name, name, "json"), told | {"interval": _interval(score.interval)})
     run.write_json(RESULTS, results)
+    run.write_table(CHANGED, pa.concat_tables(changed))
     run.delete(FOLDER)
     mean = results["mean"].get(student)
     words = f"; {len(asked)} benchmarks"
@@ -151,6 +155,7 @@ def tell(
     scores: Mapping[str, Mapping[str, Score]],
     models: Sequence[str],
     baseline: str,
+    student: str,
 ) -> dict[str, Any]:
     """What results.json holds.
 
@@ -160,12 +165,14 @@ def tell(
         scores: by benchmark and model.
         models: those that are shown.
         baseline: the model that gains are over.
+        student: the one that was trained, of which the paper prints what it made of the same model.
     """
     paths = {baseline: config.student.path, **{t.alias: t.path for t in config.curriculum}}
     benchmarks = []
     for one in asked:
         mine, facts = scores[one.name], one.benchmark
         paper = {name: printed(facts, paths[name]) for name in models if name in paths}
+        paper[student] = printed(facts, config.student.path, trained=True)
         benchmarks.append(
             {
                 "name": one.name,
@@ -190,7 +197,7 @@ def tell(
         "benchmarks": benchmarks,
         "mean_of": whole,
         "mean": {name: _means(whole, scores, name, baseline) for name in models} if whole else {},
-        "paper_unknown": PAPER_UNKNOWN,
+        "paper_unknown": UNKNOWN,
     }
 
 
@@ -249,7 +256,8 @@ def _outcomes(one: Prepared, model: str, shards: Sequence[Shard], run: Storage) 
         for question in one.questions
     ]
     words = pa.array([texts.get(outcome.index) for outcome in held], pa.string())
-    return held, as_table(held).append_column("text", words)
+    clusters = pa.array([question.cluster for question in one.questions], pa.string())
+    return held, as_table(held).append_column("text", words).append_column("cluster", clusters)
 
 
 def _place(benchmark: str, model: str, suffix: str) -> str:

@@ -7,7 +7,8 @@ import yaml
 
 from masters.benchmarks import Answer, Question, benchmark_named, graded, letters, open_answers, relaxed, typed, yes_no
 from masters.benchmarks.circular import broken_groups
-from masters.benchmarks.facts import COLUMNS, PAPER
+from masters.benchmarks.facts import COLUMNS
+from masters.benchmarks.paper import AS_IT_IS, TRAINED, printed
 from masters.benchmarks.scoring import outcomes, score
 from tests.unit.benchmarks.quickly import file_of
 
@@ -134,6 +135,24 @@ def test_chartqa_is_the_mean_over_rows():
 
 
 def test_the_papers_average_is_the_plain_mean_of_its_columns():
-    assert all(len(figures) == len(COLUMNS) for figures in PAPER.values())
-    assert sum(PAPER["Qwen2.5-VL-7B"]) == pytest.approx(907.2)
-    assert round(sum(PAPER["Qwen2.5-VL-7B"]) / len(COLUMNS), 1) == 69.8
+    assert all(len(figures) == len(COLUMNS) for shown in (AS_IT_IS, TRAINED) for figures in shown.values())
+    assert set(AS_IT_IS) == set(TRAINED)
+    assert sum(AS_IT_IS["Qwen2.5-VL-7B"]) == pytest.approx(907.2)
+    assert round(sum(AS_IT_IS["Qwen2.5-VL-7B"]) / len(COLUMNS), 1) == 69.8
+
+
+@pytest.mark.parametrize(
+    ("path", "as_it_is", "trained"),
+    [
+        ("Qwen/Qwen2.5-VL-7B-Instruct", 63.9, 74.9),
+        ("/models/Qwen3-VL-8B-Instruct@main/", 70.9, 79.7),
+        ("OpenGVLab/InternVL3-8B-hf", 68.2, 82.0),
+        ("OpenGVLab/InternVL3_5-2B-HF", 62.7, 70.7),
+        ("Qwen/Qwen2.5-VL-72B-Instruct", None, None),
+        ("models/tiny/student", None, None),
+    ],
+)
+def test_what_the_paper_prints_of_a_model(path, as_it_is, trained):
+    star = benchmark_named("MMStar")
+    found = [printed(star, path), printed(star, path, trained=True)]
+    assert [value if value is None else round(100 * value, 1) for value in found] == [as_it_is, trained]

@@ -18,7 +18,7 @@ from masters.config.problems import RecipeError
 from masters.data.storage import Storage
 from masters.engines.masked_vllm import Completion
 from masters.judging.judges import Reply
-from masters.reporting.benchmarks import RESULTS, remarks_of, results_table, rows_of
+from masters.reporting.benchmarks import RESULTS, in_paper, remarks_of, results_table, rows_of
 from masters.stages import benchmark_tasks, benchmarks, evaluate
 from masters.stages.benchmark_files import FOLDER, bring_questions, prepare_benchmarks, question_of
 from masters.stages.shard_worker import Ready
@@ -366,11 +366,14 @@ def test_what_is_wrong_with_the_recipe_is_said_before_anything_starts(name):
 
 def test_the_table_and_what_the_paper_prints(files, tmp_path, monkeypatch):
     config = recipe(files, ["MMStar"])
-    monkeypatch.setattr(benchmarks, "printed", lambda benchmark, path: 0.639 if path.endswith("student") else None)
+    paper = {False: 0.639, True: 0.749}
+    monkeypatch.setattr(
+        benchmarks, "printed", lambda _, path, trained=False: paper[trained] if path.endswith("student") else None
+    )
     results, _, _ = evaluated(config, Storage(str(tmp_path)), only_student_knows, monkeypatch)
     rows = {(row.benchmark, row.model): row for row in rows_of(results)}
-    assert rows["MMStar", "baseline"].paper == "63.9 (MMStar)"
-    assert rows["MMStar", "student"].paper == rows["MMStar", "big"].paper == ""
+    printed = {row.model: (row.column, row.theirs, row.ours.partition(" ")[0]) for row in in_paper(results)}
+    assert printed == {"baseline": ("MMStar", "63.9", "0.0"), "student": ("MMStar", "74.9", "100.0")}
     assert rows["MMStar", "baseline"].gain == ""
     assert (rows["MMStar", "student"].value, rows["MMStar", "student"].n) == ("100.0", "5")
     assert rows["MMStar", "baseline"].unresolved == "100 %"
