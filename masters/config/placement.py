@@ -103,9 +103,13 @@ def check_placement(config: RunConfig, values: Sequence[Path], recipe: str = "re
 
 def placement_problems(config: RunConfig, groups: Sequence[Group], stage: str | None = None) -> Iterator[Problem]:
     """What cannot be placed, of one stage or of all: every problem names stage, group and number."""
-    for demand in _demands(config):
-        if stage in (None, {"student": "generate"}.get(demand.stage, demand.stage)):
-            yield from _demand_problems(demand, groups)
+    found = (
+        problem
+        for demand in _demands(config)
+        if stage in (None, {"student": "generate"}.get(demand.stage, demand.stage))
+        for problem in _demand_problems(demand, groups)
+    )
+    yield from dict.fromkeys(found)  # a pool of several models says once what none of them fits
     if stage not in (None, "train"):
         return
     gang, places = config.resources.train, [g for g in groups if g.has(config.resources.train.labels)]

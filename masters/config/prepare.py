@@ -14,7 +14,35 @@ ImageRoot = Annotated[str, AfterValidator(lambda value: folder_or_address(value)
 """A folder, an address of one, or empty."""
 
 
-class ChartsSource(Section):
+def _once(weight: float) -> float:
+    if weight > 1:
+        raise ValueError(
+            "is more than 1, and no row is asked twice. Give the other sources less instead, or name this one a second time."
+        )
+    return weight
+
+
+def _words(suffix: str) -> str:
+    if not suffix.strip() or "<image>" in suffix:
+        raise ValueError("is no text to end a question with. Write words, or leave it out.")
+    return suffix
+
+
+class Mixed(Section):
+    """How much of a source is used, and how its questions end. Which rows are used, the seed and their ids decide."""
+
+    weight: Annotated[float, Field(gt=0), AfterValidator(_once)] = ours(
+        1.0, "About this share of the train rows is used; the others are not even checked."
+    )
+    limit: int | None = ours(None, "At most so many rows of each split are used, of those that can be.", ge=1)
+    prompt_suffix: Annotated[str, AfterValidator(_words)] | None = ours(
+        None,
+        "Line behind each question that does not end so, for example: Answer with a single word or phrase. Earlier turns "
+        "get none, nor do options that are listed by `choices`, which has its instruction.",
+    )
+
+
+class ChartsSource(Mixed):
     """Charts and shapes drawn by Masters, with questions; splits have disjoint images."""
 
     type: Literal["charts"]
@@ -26,7 +54,7 @@ class ChartsSource(Section):
     questions_per_image: int = ours(3, "Questions asked of each image.", ge=1, le=8)
 
 
-class RowDefaults(Section):
+class RowDefaults(Mixed):
     """What applies to every row of a source that does not say otherwise itself."""
 
     split: Split = ours(
@@ -138,9 +166,31 @@ class CustomSource(RowDefaults):
 Source = Annotated[ChartsSource | FilesSource | HubSource | CustomSource, Field(discriminator="type")]
 
 
+class LeakageConfig(Section):
+    """Images of train that are in what is evaluated, too: in a benchmark, or in the split of `evaluate.split`."""
+
+    most: float = ours(0.001, "A larger share of the images of a benchmark or split stops the run.", ge=0, le=1)
+    allow: tuple[str, ...] = ours(
+        (), "Benchmarks, and the split, that stop nothing however many are found, as [AI2D_TEST, test]; they are told."
+    )
+
+
 class PrepareConfig(Section):
     """Reading, checking and ordering of samples."""
 
     sources: tuple[Source, ...] = Field(min_length=1, description="Where samples come from.")
     max_reject_ratio: float = ours(0.01, "More rejected rows than this share of all rows stop the run.", ge=0, le=1)
     max_image_pixels: int = ours(50_000_000, "Larger images are rejected.", ge=1)
+    deduplicate: Literal["off", "exact", "perceptual"] = ours(
+        "off",
+        "Rows with the images and the question of an earlier row of their split are left out. exact: the same pixels; "
+        "perceptual: also the same picture re-compressed, scaled or a little cut, with the same answer.",
+    )
+    leakage: LeakageConfig | None = ours(
+        None, "Where it is given, if only as {}, images of train are looked for in what is evaluated."
+    )
+
+    @property
+    def hashing(self) -> Literal["off", "exact", "perceptual"]:
+        """Which hashes of images are needed."""
+        return "perceptual" if self.leakage is not None else self.deduplicate

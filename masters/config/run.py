@@ -11,6 +11,7 @@ from masters.config.evaluate import EvaluateConfig
 from masters.config.generate import GenerateConfig
 from masters.config.images import ImagesConfig
 from masters.config.kinship import family_problems
+from masters.config.literals import field_problem, literal_secrets
 from masters.config.mask import MaskConfig
 from masters.config.models import ModelConfig, TeacherConfig
 from masters.config.prepare import ChartsSource, CustomSource, PrepareConfig, RecordSource, Source
@@ -66,6 +67,7 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
     yield from _curriculum_problems(config)
     yield from family_problems(config.student.path, [teacher.path for teacher in config.curriculum])
     yield from _source_problems(config)
+    yield from _secret_problems(config)
     mix = config.generate.mix
     if mix.teacher + mix.student + mix.label == 0:
         yield Problem(
@@ -96,6 +98,19 @@ def cross_checks(config: RunConfig) -> Iterator[Problem]:
             "is narrower than engine.dtype float32",
             "Use fp32, or engine.dtype auto.",
         )
+
+
+def _secret_problems(config: RunConfig) -> Iterator[Problem]:
+    """What is written out in any field; `_source_problems` has looked at options of readers, by their names too."""
+    told = {
+        where
+        for index, source in enumerate(config.prepare.sources)
+        if isinstance(source, CustomSource)
+        for where in secret_options(source.options, f"prepare.sources[{index}].options")
+    }
+    for where, words in literal_secrets(config.model_dump(mode="json")):
+        if where not in told:
+            yield field_problem(where, words)
 
 
 def _length_problems(config: RunConfig) -> Iterator[Problem]:
@@ -156,6 +171,12 @@ def _benchmark_problems(config: RunConfig) -> Iterator[Problem]:
             where = f"evaluate.benchmarks[{place}].name"
             yield Problem(where, benchmark.name, "is asked twice", "Name each benchmark once.")
         seen.add(benchmark.name)
+    leakage = config.prepare.leakage
+    for place, name in enumerate(leakage.allow if leakage else ()):
+        if name not in {*seen, config.evaluate.split}:
+            where = f"prepare.leakage.allow[{place}]"
+            listed = ", ".join([*sorted(seen), config.evaluate.split])
+            yield Problem(where, name, "is nothing that is evaluated", f"Name one of {listed}, or leave it out.")
 
 
 def _may_have_validation(source: Source) -> bool:

@@ -20,6 +20,7 @@ from PIL import Image
 
 from masters.config.base import folder_or_address
 from masters.config.prepare import RowDefaults, Source
+from masters.data.image_hashes import THUMBNAIL_BYTES, Hashing
 from masters.data.images import CheckedImage, check_content, check_decoded
 from masters.data.rejects import RejectError, shown
 from masters.data.storage import Storage
@@ -50,10 +51,10 @@ class ImageReader:
         missing: images that did not.
     """
 
-    def __init__(self, source: Source, max_pixels: int):
+    def __init__(self, source: Source, max_pixels: int, hashing: Hashing = "off"):
         rows = source if isinstance(source, RowDefaults) else None
         self._root, self._may_fetch = (rows.image_root, rows.fetch_images) if rows else ("", False)
-        self._max_pixels = max_pixels
+        self._max_pixels, self._hashing = max_pixels, hashing
         self._remembered = _Memory(_REMEMBERED_BYTES)
         self._stores: dict[str, Storage] = {}
         self._first_missing: tuple[str, str] | None = None
@@ -80,7 +81,7 @@ class ImageReader:
         """
         given = _given(image)
         if isinstance(given, Image.Image):
-            return check_decoded(given, self._max_pixels)
+            return check_decoded(given, self._max_pixels, self._hashing)
         if isinstance(given, bytes):
             return self._decoded(given, shown(given))
         embedded = _embedded(given)
@@ -104,7 +105,7 @@ class ImageReader:
         known = self._remembered.get(digest)
         if known is None:
             try:
-                known = check_content(content, self._max_pixels)
+                known = check_content(content, self._max_pixels, self._hashing)
             except RejectError as error:
                 known = error
             self._remembered.put(digest, known if isinstance(known, RejectError) else replace(known, content=b""))
@@ -180,7 +181,9 @@ class _Memory:
 
 def _size(answer: CheckedImage | RejectError) -> int:
     """About what an answer takes in memory, its key included."""
-    return 1024 + (len(answer.content) if isinstance(answer, CheckedImage) else 0)
+    if isinstance(answer, RejectError):
+        return 1024
+    return 1024 + len(answer.content) + (THUMBNAIL_BYTES if answer.hashes else 0)
 
 
 def _answer(known: CheckedImage | RejectError) -> CheckedImage:

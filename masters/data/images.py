@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
+from masters.data.image_hashes import Hashing, ImageHashes, hash_image
 from masters.data.rejects import RejectError
 
 # PIL's own limit of 1 MiB calls a PNG with a large colour profile or an editor's notes corrupt. A text that unpacks to
@@ -29,12 +30,14 @@ class CheckedImage:
         name: "<sha256 of the content, hex>.<suffix of its format>".
         content: the encoded image as it was given; images that came decoded are PNG.
         width, height: pixels, upright (turned as the EXIF data say): as models see it.
+        hashes: where they were asked for.
     """
 
     name: str
     content: bytes
     width: int
     height: int
+    hashes: ImageHashes | None = None
 
 
 def upright_rgb(opened: Image.Image) -> Image.Image:
@@ -65,8 +68,8 @@ def _grey_of_8_bits(image: Image.Image, opened: Image.Image) -> Image.Image:
     return Image.fromarray((pixels >> max(0, length + length % 2 - 8)).astype(np.uint8))
 
 
-def check_content(content: bytes, max_pixels: int) -> CheckedImage:
-    """Decode an encoded image.
+def check_content(content: bytes, max_pixels: int, hashing: Hashing = "off") -> CheckedImage:
+    """Decode an encoded image; hash it, too, where `hashing` says so.
 
     Raises:
         RejectError: where it cannot be decoded, or models could not be shown it. The detail does not say which image.
@@ -76,7 +79,8 @@ def check_content(content: bytes, max_pixels: int) -> CheckedImage:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content)) as opened:
                 _check_shape(opened, max_pixels)
-                kind, (width, height) = opened.format, upright_rgb(opened).size
+                kind, upright = opened.format, upright_rgb(opened)
+                hashes = hash_image(upright, hashing)
     except RejectError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -88,20 +92,23 @@ def check_content(content: bytes, max_pixels: int) -> CheckedImage:
     except Exception as error:  # PIL's decoders meet corrupt data with errors of any kind
         raise RejectError("image is corrupt", str(error)) from error
     return CheckedImage(
-        f"{hashlib.sha256(content).hexdigest()}.{_SUFFIXES.get(kind or '', 'img')}", content, width, height
+        f"{hashlib.sha256(content).hexdigest()}.{_SUFFIXES.get(kind or '', 'img')}", content, *upright.size, hashes
     )
 
 
-def check_decoded(image: Image.Image, max_pixels: int) -> CheckedImage:
+def check_decoded(image: Image.Image, max_pixels: int, hashing: Hashing = "off") -> CheckedImage:
     """Encode a PIL image as PNG, with the pixels that models see. Raises RejectError as `check_content` does."""
     _check_shape(image, max_pixels)
     buffer = io.BytesIO()
     try:
         upright = upright_rgb(image)
         upright.save(buffer, "PNG")
+        hashes = hash_image(upright, hashing)
     except Exception as error:  # PIL opens files without reading them, so corrupt ones show here
         raise RejectError("image is corrupt", str(error)) from error
-    return CheckedImage(f"{hashlib.sha256(buffer.getvalue()).hexdigest()}.png", buffer.getvalue(), *upright.size)
+    return CheckedImage(
+        f"{hashlib.sha256(buffer.getvalue()).hexdigest()}.png", buffer.getvalue(), *upright.size, hashes
+    )
 
 
 def _check_shape(image: Image.Image, max_pixels: int) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from masters.config.prepare import RecordSource, RowDefaults, Source
 from masters.data.image_files import ImageReader
 from masters.data.images import CheckedImage
+from masters.data.mixing import with_suffix
 from masters.data.rejects import RejectError, SkipRow, shown
 from masters.data.splits import SKIP, known_split
 from masters.families import FAMILIES, Family
@@ -114,7 +115,7 @@ def check_row(
         SkipRow: where the source's `splits` leave out the row's split.
         OSError: where an object store does not answer.
     """
-    split = _split(row.split, source)
+    split = split_of(row.split, source)
     if row.problem is not None:
         raise RejectError(*row.problem)
     reserved = Reserved.of(family, source.allow_tokens if isinstance(source, RowDefaults) else ())
@@ -130,6 +131,8 @@ def check_row(
         raise RejectError("history is not question, answer, question, answer", f"{len(history)} turns")
     options = [_text(_written(option), "option", reserved) for option in _list(row.options, "option list")] or None
     _check_answers(answers, answer_type, options)
+    if source.prompt_suffix and not (options and isinstance(source, RecordSource)):
+        question = _text(with_suffix(question, source.prompt_suffix), "question", reserved)
     if split is None:
         raise RejectError(
             "split is unknown", f"{shown(row.split)}: name it in `splits`, as train, validation, test or skip"
@@ -199,7 +202,7 @@ def _row_id(value: Any) -> str:
     return str(value)
 
 
-def _split(value: Any, source: Source) -> str | None:
+def split_of(value: Any, source: Source) -> str | None:
     """The split that a row's word for it means; None for an unknown word. Raises SkipRow."""
     value = _plain(value)
     if value is None or value == "":

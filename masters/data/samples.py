@@ -1,7 +1,7 @@
 """Samples in position order, cut into files, so that a shard reads only its own."""
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -62,6 +62,12 @@ def read_split(run: Storage, split: str, columns: Sequence[str] | None = None) -
     """All samples of a split, or some columns of them."""
     names = run.names("samples", ".parquet")
     return run.read_tables(_of_split(names, split), SAMPLES, list(columns) if columns else None)
+
+
+def split_tables(run: Storage, split: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Columns of all samples of a split, file by file. Unlike a whole split, pandas is not imported to make it one table."""
+    for name in _of_split(run.names("samples", ".parquet"), split):
+        yield run.read_table(name, list(columns))
 
 
 def _of_split(names: Iterable[str], split: str) -> list[str]:

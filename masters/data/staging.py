@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from masters.data.image_hashes import HASHES, Hashing
 from masters.data.sources.files import Mark
 from masters.data.storage import Storage
 from masters.data.tables import SAMPLES
@@ -25,6 +26,8 @@ CHECKED = pa.schema(
         ("row_number", pa.int32()),  # in the chunk
         ("row", pa.string()),  # its key in rejects
         ("order", pa.uint64()),  # sorting by it is the seeded permutation; null for a reject
+        ("image_sides", pa.list_(pa.int32())),  # width and height of each image in pixels, one after the other
+        ("hashes", pa.list_(HASHES)),  # of each image; empty where the recipe asks for none
         ("content_hash", pa.binary(16)),  # of all that is asked and answered; null for a reject
         ("reason", pa.string()),  # null for an accepted row
         ("detail", pa.string()),
@@ -45,9 +48,11 @@ def chunk_name(source: str, file: int, piece: int, chunk: int) -> str:
     return f"{source}/{file:05d}-{piece:05d}-{chunk:05d}"
 
 
-def commit(run: Storage, chunk: str, table: pa.Table, ending: Ending, summary: dict[str, Any]) -> None:
+def commit(
+    run: Storage, chunk: str, table: pa.Table, ending: Ending, summary: dict[str, Any], hashing: Hashing = "off"
+) -> None:
     """Write a chunk, once its images are written: from then on its rows are not read again."""
-    told = {"ending": json.dumps(asdict(ending)), "summary": json.dumps(summary)}
+    told = {"ending": json.dumps(asdict(ending)), "summary": json.dumps(summary), "hashing": hashing}
     run.write_table(_file(chunk), table.sort_by("order").replace_schema_metadata(told), row_group_size=64)
 
 
@@ -56,9 +61,12 @@ def committed(run: Storage, source: str) -> set[str]:
     return {name[len(FOLDER) + 1 : -len(".parquet")] for name in run.names(f"{FOLDER}/{source}", ".parquet")}
 
 
-def read_ending(run: Storage, chunk: str) -> Ending:
-    """Where reading goes on behind a chunk."""
-    ending = json.loads(run.open_parquet(_file(chunk)).schema_arrow.metadata[b"ending"])
+def read_ending(run: Storage, chunk: str, hashing: Hashing = "off") -> Ending | None:
+    """Where reading goes on behind a chunk; None where it lacks columns, as one that an older Masters left, or hashes."""
+    schema = run.open_parquet(_file(chunk)).schema_arrow
+    if schema.names != CHECKED.names or hashing not in ("off", schema.metadata[b"hashing"].decode()):
+        return None
+    ending = json.loads(schema.metadata[b"ending"])
     return Ending((ending["next"][0], ending["next"][1]), ending["last"])
 
 
@@ -66,6 +74,11 @@ def read_staged(run: Storage, chunk: str) -> tuple[pa.Table, dict[str, Any]]:
     """Rows and summary of a chunk."""
     table = run.read_table(_file(chunk))
     return table, json.loads(table.schema.metadata[b"summary"])
+
+
+def read_columns(run: Storage, chunk: str, columns: list[str]) -> pa.Table:
+    """Some columns of a chunk."""
+    return run.read_table(_file(chunk), columns)
 
 
 def read_range(run: Storage, chunk: str, low: int, high: int) -> pa.Table:

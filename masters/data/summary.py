@@ -44,6 +44,9 @@ class SourceSummary:
     Attributes:
         splits: accepted rows by split.
         skipped: rows of splits that the recipe leaves out.
+        thinned: rows that `weight` leaves out, unchecked.
+        over_limit: rows that could be used, and are more than `limit`.
+        duplicates: rows that repeat an earlier one, of this source or another.
         images: images per accepted row.
         imageless: accepted rows without an image.
         question: characters of a question.
@@ -62,6 +65,9 @@ class SourceSummary:
 
     splits: Counter[str] = field(default_factory=Counter)
     skipped: int = 0
+    thinned: int = 0
+    over_limit: int = 0
+    duplicates: int = 0
     images: Spread = field(default_factory=Spread)
     imageless: int = 0
     question: Spread = field(default_factory=Spread)
@@ -79,8 +85,8 @@ class SourceSummary:
 
     @property
     def rows(self) -> int:
-        """All rows but those that the recipe leaves out."""
-        return self.splits.total() + self.rejects.total()
+        """All rows that were checked."""
+        return self.splits.total() + self.rejects.total() + self.over_limit + self.duplicates
 
     def accept(self, sample: dict[str, Any], prompt_tokens: int, notes: Sequence[str], *, cut: bool) -> None:
         """Count a sample; `cut` says that its label is longer than what a model may answer."""
@@ -107,7 +113,16 @@ class SourceSummary:
             getattr(self, name).update(getattr(other, name))
         for name in _SPREADS:
             getattr(self, name).merge(getattr(other, name))
-        for name in ("skipped", "imageless", "cut_answers", "images_found", "images_missing"):
+        for name in (
+            "skipped",
+            "thinned",
+            "over_limit",
+            "duplicates",
+            "imageless",
+            "cut_answers",
+            "images_found",
+            "images_missing",
+        ):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.answers = list(dict.fromkeys([*self.answers, *other.answers]))[:2]
         self.longest_answer = max(self.longest_answer, other.longest_answer)
@@ -132,6 +147,12 @@ class SourceSummary:
         words = [f"{counted(self.rows, 'row')}: {splits or 'none'}"]
         if self.skipped:
             words.append(f"{self.skipped:,} left out by the recipe")
+        if self.thinned:
+            words.append(f"{self.thinned:,} left out by weight")
+        if self.duplicates:
+            words.append(f"{counted(self.duplicates, 'duplicate')} left out")
+        if self.over_limit:
+            words.append(f"{self.over_limit:,} over the limit")
         if self.splits:
             words.append(f"images a row {self.images}" + (f" ({self.imageless:,} without)" if self.imageless else ""))
             words.append("answers " + ", ".join(f"{count:,} {kind}" for kind, count in self.answer_types.items()))

@@ -124,6 +124,21 @@ BENCHMARK_OUTCOMES = pa.schema(
     ]
 )
 
+BENCHMARK_CHANGES = pa.schema(
+    [
+        ("benchmark", pa.string()),
+        ("sample_id", pa.string()),  # the row's index in the benchmark's file
+        ("won", pa.bool_()),  # whether the student's answer is worth more than the baseline's; else less
+        ("question", pa.string()),  # with its options
+        ("answer", pa.string()),  # the right one
+        ("baseline", pa.string()),  # its answer
+        ("student", pa.string()),
+        ("baseline_value", pa.float64()),  # in [0, 1]
+        ("student_value", pa.float64()),
+        ("images", pa.list_(pa.binary())),  # JPEG, made small
+    ]
+)
+
 
 def counted(table: pa.Table) -> pa.Table:
     """The table with what it holds, counted, in its schema's metadata: Parquet keeps it in the footer, and summaries read no row.

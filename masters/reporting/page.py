@@ -19,11 +19,13 @@ from masters.data.samples import find_sample, read_samples
 from masters.data.storage import Storage
 from masters.data.students import all_levels, is_level_student, read_chosen
 from masters.reporting import plots
-from masters.reporting.benchmarks import read_results, remarks_of, rows_of
+from masters.reporting.benchmark_section import section
+from masters.reporting.cleanliness import duplicates_of, leaks_of
 from masters.reporting.departures import departures, silent
 from masters.reporting.drawing import draw_rewards
 from masters.reporting.ladder import Rung, millions, read_ladder
 from masters.reporting.levels import LevelStudent, read_levels, tell_choice
+from masters.reporting.mix import rows_of as mix_rows
 from masters.reporting.progress import clock
 from masters.reporting.story import Story, read_stories, verdict_word
 
@@ -42,7 +44,6 @@ def build_page(config: RunConfig, run: Storage) -> str:
     )
     template = environment.from_string((files("masters.reporting") / "templates" / "report.html.j2").read_text())
     seconds = {name: manifest.seconds for name, manifest in manifests.items() if manifest}
-    results = read_results(run)
     return template.render(
         config=config,
         facts=run.read_json("run.json"),
@@ -51,13 +52,15 @@ def build_page(config: RunConfig, run: Storage) -> str:
         counts=counts,
         plots=_plots(config, run, rungs, metrics, rewards, counts, seconds, students),
         drawn=(rewards.num_rows, earned),
-        benchmarks=list(rows_of(results)) if results else [],
-        benchmark_remarks=[*remarks_of(results), results["paper_unknown"]] if results else [],
+        benchmarks=section(run),
         choice=tell_choice(students, read_chosen(run) or {}, config.evaluate.split) if students else [],
         departures=departures(config),
         silent=silent(config),
         gallery=[_card(run, story) for story in _gallery(run, counts["prepare"]["train"])],
         changed=[_card(run, story) for story in _changed(config, run)],
+        mix=list(mix_rows(counts["prepare"])),
+        duplicates=duplicates_of(counts["prepare"]),
+        leaks=list(leaks_of(run)),
         rejects=_rejects(run, counts["prepare"]["rejects"]),
         engines=[
             (name, pool, use, [clock(use[f"{part}_seconds"]) for part in ("busy", "waiting", "switching")])
@@ -90,6 +93,8 @@ def _plots(
         "verdicts": plots.verdicts(_right_shares(counts["score"])),
         "seconds": plots.seconds(seconds),
     }
+    if counts["prepare"].get("mix"):
+        drawn["mix"] = plots.mix(counts["prepare"]["mix"])
     if students:
         baseline = next(rung for rung in rungs if rung.name == "baseline").scores["accuracy"]
         drawn["by_level"] = plots.by_level(students, baseline, ratios, config.evaluate.split)

@@ -11,8 +11,10 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from masters.reporting.benchmarks import MEAN
 from masters.reporting.ladder import Rung
 from masters.reporting.levels import LevelStudent
+from masters.reporting.statistics import Interval
 
 Array = np.ndarray
 BLUE, ORANGE, GREY, GREEN = "#2b5d8c", "#c8641e", "#8a8f98", "#3f7d4e"
@@ -190,6 +192,41 @@ def by_level(students: Sequence[LevelStudent], baseline: Mapping[str, Any], rati
         return _svg(figure)
 
 
+def gains(found: Mapping[str, Interval]) -> str:
+    """Forest plot: paired gains over the baseline with 95 % intervals, the mean (the names that begin so) below a line.
+
+    Full marks are of intervals without 0, hollow ones of those that hold it; diamonds are means.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(10.6, 0.36 * len(found) + 1.1))
+        axes.axvline(0, color="#1c1f24", lw=1)
+        for place, (name, gain) in enumerate(found.items()):
+            value, low, high = (100 * bound for bound in (gain.value, gain.low, gain.high))
+            mean, sure = name.startswith(MEAN), gain.low > 0 or gain.high < 0
+            if mean:
+                axes.axhline(place - 0.5, color="#c9cdd4", lw=1)
+            axes.errorbar(
+                value,
+                place,
+                xerr=[[value - low], [high - value]],
+                fmt="D" if mean else "o",
+                color=ORANGE if mean else BLUE,
+                mfc=None if sure else "white",
+                ms=7,
+                capsize=3,
+                lw=2.2 if mean else 1.4,
+            )
+            words = f"{value:+.1f} [{low:+.1f}, {high:+.1f}]"
+            axes.annotate(words, (1.01, place), xycoords=("axes fraction", "data"), va="center")
+        axes.set_yticks(range(len(found)), [f"{name} (n={gain.n:,})" for name, gain in found.items()])
+        axes.set_ylim(len(found) - 0.4, -0.6)
+        axes.set_xlabel(
+            "paired gain of the student over the baseline, points, with 95 % intervals; full marks: without 0"
+        )
+        axes.grid(axis="y", visible=False)
+        return _svg(figure)
+
+
 def divergences(by_author: Mapping[str, Array]) -> str:
     """Distribution of D by author: boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th."""
     with mpl.rc_context(_STYLE):
@@ -248,6 +285,39 @@ def sparsity(shares: Mapping[str, Sequence[float]]) -> str:
         return _svg(figure)
 
 
+def mix(items: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of each source and split; their questions and images, with boxes from the 25th to the 75th percentile and whiskers
+    from the 5th to the 95th. `items` are the statistics of masters.data.mixing."""
+    panels = {"characters of a question": "question", "longer side of an image, pixels": "side"}
+    panels = {label: key for label, key in panels.items() if any(item[key] for item in items)}
+    with mpl.rc_context(_STYLE):
+        size = (10.6, 0.32 * len(items) + 0.9)
+        figure, grid = plt.subplots(1, 1 + len(panels), figsize=size, sharey=True, squeeze=False)
+        bars, *boxes = grid.flat
+        for place, item in enumerate(items):
+            train = item["split"] == "train"
+            bars.barh(place, item["rows"], color=BLUE if train else GREY, height=0.6, hatch=None if train else "//")
+            bars.text(item["rows"], place, f" {item['rows']:,}", va="center", fontsize=8.5)
+        bars.set_yticks(range(len(items)), [f"{item['source']}, {item['split']}" for item in items])
+        bars.set_ylim(len(items) - 0.4, -0.6)
+        bars.set_xlim(0, 1.25 * max(item["rows"] for item in items))
+        bars.set_xlabel("rows")
+        for axes, (label, key) in zip(boxes, panels.items(), strict=True):
+            found = {place: item[key] for place, item in enumerate(items) if item[key]}
+            axes.bxp(
+                [dict(zip(("whislo", "q1", "med", "q3", "whishi"), five, strict=True)) for five in found.values()],
+                positions=list(found), orientation="horizontal", showfliers=False, widths=0.6, manage_ticks=False,
+                medianprops={"color": ORANGE, "lw": 2}, boxprops={"color": BLUE},
+                whiskerprops={"color": BLUE}, capprops={"color": BLUE},
+            )  # fmt: skip
+            axes.set_xlim(left=0)
+            axes.set_xlabel(label)
+        for axes in (bars, *boxes):
+            axes.grid(axis="y", visible=False)
+        figure.tight_layout()
+        return _svg(figure)
+
+
 def seconds(stages: Mapping[str, float]) -> str:
     """Wall time of each stage."""
     with mpl.rc_context(_STYLE):
@@ -258,6 +328,35 @@ def seconds(stages: Mapping[str, float]) -> str:
         axes.set_xlabel("seconds")
         axes.grid(axis="y", visible=False)
         return _svg(figure)
+
+
+def differences(rows: Sequence[tuple[str, Interval | None, float | None]]) -> tuple[str, bytes]:
+    """Differences in points with their intervals, and the paper's beside them: as SVG text, and as a PNG file.
+
+    A row is its label, ours in [-1, 1], and the paper's in points, where it prints one.
+    """
+    with mpl.rc_context(_STYLE):
+        figure, axes = plt.subplots(figsize=(7.2, 0.42 * len(rows) + 1.2))
+        for place, (_, ours, theirs) in enumerate(rows):
+            if ours:
+                value, low, high = (100 * bound for bound in (ours.value, ours.low, ours.high))
+                shows = low > 0 or high < 0
+                axes.plot([low, high], [place, place], color=BLUE, lw=2, ls="-" if shows else ":")
+                axes.plot(value, place, "o", color=BLUE, mfc=BLUE if shows else "white", ms=7)
+            if theirs is not None:
+                axes.plot(theirs, place, "D", color=ORANGE, ms=6)
+        axes.plot([], [], "o-", color=BLUE, label="ours, 95 %")
+        axes.plot([], [], "o:", color=BLUE, mfc="white", label="ours, the interval holds 0")
+        axes.plot([], [], "D", color=ORANGE, label="the paper's")
+        axes.axvline(0, color="#1c1f24", lw=1)
+        axes.set_yticks(range(len(rows)), [label for label, _, _ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel("difference, points")
+        axes.grid(axis="y", visible=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=3, fontsize=8.5)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})
+        return _svg(figure), buffer.getvalue()
 
 
 def _series(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, str]) -> dict[str, list[float]]:

@@ -15,6 +15,7 @@ from rich.text import Text
 from masters.config.prepare import Source
 from masters.data.image_files import ImageReader
 from masters.data.images import upright_rgb
+from masters.data.mixing import mix_words
 from masters.data.rejects import RejectError, SkipRow
 from masters.data.rows import RawRow, check_row, row_key
 from masters.data.sources.readers import Part, parts_of, read_part
@@ -131,7 +132,8 @@ def tell_rows(look: Look, console: Console | None = None) -> None:
     """Print the rows of a source."""
     console = console or Console(highlight=False, soft_wrap=True, emoji=False)
     named = f", {look.files:,} file{'s' if look.files != 1 else ''}" if getattr(look.source, "path", "") else ""
-    console.print(Text.assemble((look.source.name, "bold"), f"  {look.source.type}{named}"))
+    mix = f", {words}" if (words := mix_words(look.source)) else ""
+    console.print(Text.assemble((look.source.name, "bold"), f"  {look.source.type}{named}{mix}"))
     for row in look.rows:
         console.print(Text.assemble("  ", (row.where, "bold"), *(f"   {word}" for word in _about(row))))
         for name, text in _lines(row):
@@ -172,4 +174,4 @@ def preview_page(looks: list[Look]) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     template = environment.from_string((files("masters.reporting") / "templates" / "preview.html.j2").read_text())
-    return template.render(looks=looks, about=_about, lines=_lines)
+    return template.render(looks=looks, about=_about, lines=_lines, mix=mix_words)

@@ -15,8 +15,11 @@ import pyarrow as pa
 from masters.algo.schedule import level_index
 from masters.config.prepare import FilesSource, Source
 from masters.config.run import RunConfig
-from masters.data import order, staging
+from masters.data import mixing, order, staging
+from masters.data.duplicates import RowHashes
+from masters.data.image_hashes import ImageHashes
 from masters.data.image_shards import keep_only
+from masters.data.leakage import hash_table, write_hashes
 from masters.data.order import SPLITS, Array, Homes, Keys
 from masters.data.samples import FILE_ROWS, write_samples
 from masters.data.storage import Storage
@@ -24,6 +27,7 @@ from masters.data.students import check_choice
 from masters.data.summary import SourceSummary, counted
 from masters.data.tables import REJECTS, SAMPLES
 from masters.reporting.progress import Screen
+from masters.stages import duplicates
 
 REJECTS_FOLDER = "rejects/prepare"
 _REPEATED = "id is used twice"
@@ -33,13 +37,16 @@ _TASK_ROWS = 1 << 17
 
 @dataclass(frozen=True)
 class Chunk:
-    """What the driver knows of a committed chunk: its source's number, its name, keys, summary, and size in memory."""
+    """What the driver knows of a committed chunk: its source's number, its name, keys, facts, summary, and size in memory;
+    hashes where rows that repeat others are looked for."""
 
     source: int
     name: str
     keys: Keys
+    facts: mixing.Facts
     summary: SourceSummary
     size: int
+    hashes: RowHashes | None = None
 
 
 def put_in_order(
@@ -52,8 +59,14 @@ def put_in_order(
     keys, numbers = _numbered(staged, chunks, config, run)
     kept = order.occurrences(keys) == 0
     _reject_repeated(keys, kept, chunks, config, run, summaries)
+    facts = mixing.Facts.join([chunk.facts for chunk in chunks])
+    owner = np.array([chunk.source for chunk in chunks])[keys.chunk]
+    kept, repeated = _leave_out(keys, kept, facts, owner, chunks, summaries, config, run)
+    kept = mixing.keep_limits(keys, facts, kept, owner, sources, summaries, config.seed)
     homes = order.homes(keys, kept)
     counts = _counts(keys, kept, homes, summaries, config)
+    counts["duplicates"] = repeated
+    counts["mix"] = mixing.statistics(keys, facts, kept, owner, [source.name for source in sources])
     for source, summary in zip(sources, summaries, strict=True):
         for line in summary.lines(source.name):
             screen.line("prepare", line)
@@ -69,6 +82,34 @@ def put_in_order(
     for _ in _map(_clean, _crowded_shards(keys, kept, homes, chunks), config, run):
         pass
     return counts, _summary(counts, config.evaluate.split)
+
+
+def _leave_out(
+    keys: Keys,
+    kept: Array,
+    facts: mixing.Facts,
+    owner: Array,
+    chunks: Sequence[Chunk],
+    summaries: Sequence[SourceSummary],
+    config: RunConfig,
+    run: Storage,
+) -> tuple[Array, list[dict[str, Any]]]:
+    """Which rows are kept when none repeats another, and the counts of the others."""
+    found = [chunk.hashes for chunk in chunks if chunk.hashes is not None]
+    if config.prepare.deduplicate == "off":
+        return kept, []
+    return duplicates.leave_out(
+        keys,
+        kept,
+        RowHashes.join(found),
+        facts,
+        owner,
+        [chunk.name for chunk in chunks],
+        summaries,
+        config,
+        run,
+        lambda function, items: _map(function, items, config, run),
+    )
 
 
 def _map(function: Callable[..., Any], items: list[dict[str, Any]], config: RunConfig, run: Storage) -> Iterator[Any]:
@@ -94,6 +135,11 @@ def _summaries(chunks: Sequence[Chunk], sources: tuple[Source, ...]) -> list[Sou
     for chunk in chunks:
         merged[chunk.source].merge(chunk.summary)
     for source, summary in zip(sources, merged, strict=True):
+        if summary.thinned and not summary.rows:
+            raise ValueError(
+                f"prepare.sources[{source.name}].weight = {source.weight:g}: none of its {summary.thinned:,} rows is used. "
+                "Raise it, or remove the source."
+            )
         if not summary.rows:
             path = f".path = {source.path}" if isinstance(source, FilesSource) else ""
             raise ValueError(
@@ -254,6 +300,9 @@ def _write(task: dict[str, Any], config: RunConfig, run: Storage) -> int:
         {name: rows[name] if values is None else values for name, values in arrays.items()}, schema=SAMPLES
     )
     write_samples(run, task["split"], table, task["start"])
+    if config.prepare.leakage is not None and task["split"] in ("train", config.evaluate.split):
+        hashes = [[ImageHashes(**one) for one in its] for its in rows["hashes"].to_pylist()]
+        write_hashes(run, task["split"], task["start"], hash_table(ids, hashes))
     return table.num_rows
 
 

@@ -19,11 +19,15 @@ from masters.config.images import ImagesConfig
 from masters.config.prepare import Source
 from masters.config.run import RunConfig
 from masters.data import staging
+from masters.data.duplicates import RowHashes
 from masters.data.image_files import ImageReader
 from masters.data.image_shards import ImageShards
+from masters.data.leakage import FOLDER as HASHES_FOLDER
+from masters.data.leakage import HASHED
+from masters.data.mixing import Facts, is_thinned
 from masters.data.order import Keys, permutation_key
 from masters.data.rejects import RejectError, SkipRow
-from masters.data.rows import RawRow, check_row, row_key
+from masters.data.rows import RawRow, check_row, row_key, split_of
 from masters.data.sources.files import Mark
 from masters.data.sources.fingerprints import fingerprint as source_fingerprint
 from masters.data.sources.readers import Part, Read, named, parts_of, read_part
@@ -50,6 +54,7 @@ def parts(config: RunConfig) -> dict[str, Any]:
         "prepare.max_image_pixels": config.prepare.max_image_pixels,
         "longest_prompt": _longest_prompt(config),
         "student": fingerprint(config.student.path, config.hub_token_env),
+        **({"prepare.deduplicate": config.prepare.deduplicate} if config.prepare.deduplicate != "off" else {}),
         **config.images.parts,
     }
 
@@ -59,15 +64,17 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
     check_limits(config, fetch=True)
     sources = config.prepare.sources
     found = [(index, part) for index, source in enumerate(sources) for part in parts_of(source, config.hub_token_env)]
-    for output in ("samples", REJECTS_FOLDER):
+    for output in ("samples", REJECTS_FOLDER, HASHES_FOLDER):
         run.delete(output)
     chunks = _checked_chunks(found, config, run, screen)
     counts, summary = put_in_order(chunks, config, run, screen)
+    if config.prepare.leakage is not None:
+        run.write_json(HASHED, {})
     run.delete(staging.FOLDER)
     return counts, summary
 
 
-_OUTPUTS = ("samples", "images", REJECTS_FOLDER, staging.FOLDER)
+_OUTPUTS = ("samples", "images", REJECTS_FOLDER, HASHES_FOLDER, staging.FOLDER)
 STAGE = Stage("prepare", (), _OUTPUTS, parts, execute, continuing=(staging.FOLDER,))
 
 
@@ -115,9 +122,10 @@ def _chunks(
     ahead: list[Read] = []
     while True:
         name = staging.chunk_name(source.name, part.file, part.piece, number)
-        if name in done:
+        ending = staging.read_ending(run, name, config.prepare.hashing) if name in done else None
+        if ending is not None:
             yield name, [], None
-            ending, records, ahead = staging.read_ending(run, name), None, []
+            records, ahead = None, []
         else:
             if records is None:
                 records = read_part(source, part, start, config.hub_token_env)
@@ -161,11 +169,14 @@ def _check(batch: pa.Table, config: RunConfig, run: Storage) -> pa.Table:
         rows, ending = pickle.loads(item["rows"])
         with named(source):  # an object store with images may not answer
             table, summary = _check_rows(rows, source, item["name"], config, run)
-        staging.commit(run, item["name"], table, ending, summary.to_json())
+        staging.commit(run, item["name"], table, ending, summary.to_json(), config.prepare.hashing)
     rejects = table.filter(pa.compute.is_valid(table["reason"])).select(REJECTS.names)
     if rejects.num_rows:
         run.write_table(f"{REJECTS_FOLDER}/{item['name']}.parquet", rejects.replace_schema_metadata(None).cast(REJECTS))
-    chunk = Chunk(item["source"], item["name"], Keys.of_chunk(table, config.seed), summary, table.nbytes)
+    keys, facts, hashes = Keys.of_chunk(table, config.seed), Facts.of_chunk(table), None
+    if config.prepare.deduplicate != "off":
+        hashes = RowHashes.of_chunk(table, source.prompt_suffix)
+    chunk = Chunk(item["source"], item["name"], keys, facts, summary, table.nbytes, hashes)
     return pa.table({"chunk": [pickle.dumps(chunk)]})
 
 
@@ -173,13 +184,16 @@ def _check_rows(
     rows: list[tuple[str, bytes]], source: Source, name: str, config: RunConfig, run: Storage
 ) -> tuple[pa.Table, SourceSummary]:
     """Samples and rejects; images are written on the way."""
-    reader, shards = ImageReader(source, config.prepare.max_image_pixels), ImageShards(run, name)
-    summary, records = SourceSummary(), []
+    reader = ImageReader(source, config.prepare.max_image_pixels, config.prepare.hashing)
+    shards, summary, records = ImageShards(run, name), SourceSummary(), []
     for number, (where, packed) in enumerate(rows):
         row = pickle.loads(packed)
         key = row_key(row, where)
         record = {"source": source.name, "row_number": number, "row": key}
         try:
+            if source.weight < 1 and is_thinned(source, split_of(row.split, source), key, config.seed):
+                summary.thinned += 1
+                continue
             records.append({**record, **_check_row(row, source, reader, shards, summary, config)})
         except SkipRow:
             summary.skipped += 1
@@ -214,6 +228,8 @@ def _check_row(
         **sample,
         "prompt_tokens": tokens,
         "image_ids": [shards.add(image) for image in images],
+        "hashes": [asdict(image.hashes) for image in images if image.hashes],
+        "image_sides": [side for image in images for side in (image.width, image.height)],
         "order": permutation_key(config.seed, sample["sample_id"]),
         "content_hash": hashlib.sha256(json.dumps(said).encode()).digest()[:16],
     }

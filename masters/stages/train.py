@@ -32,6 +32,8 @@ def parts(config: RunConfig) -> dict[str, Any]:
     without = {"keep", "trackers"} | _CHECKPOINTS_ONLY | _SAME_UP_TO_ROUNDING
     if not config.train.students_by_level:
         without.add("students_by_level")
+    if config.train.reward == "both":
+        without.add("reward")
     return {
         "seed": config.seed,
         "train": config.train.model_dump(mode="json", exclude=without),

@@ -287,3 +287,16 @@ def test_a_page_that_cannot_be_written_is_named(show, tmp_path):
     status, said = show(write(tmp_path, "s.yaml", source), "--page", tmp_path / "none" / "p.html")
     assert status == 1
     assert f"--page {tmp_path}/none/p.html: cannot be written: No such file or directory. Name another file." in said
+
+
+def test_the_mix_is_told_and_questions_end_as_they_are_asked(show, tmp_path):
+    """Rows are shown whether weight and limit would use them or not: this is about how they are read."""
+    data = write(tmp_path, "d.jsonl", asked("Who?", "When? Be brief."))
+    mix = {"weight": 0.01, "limit": 2000, "prompt_suffix": "Be brief."}
+    page = tmp_path / "page.html"
+    source = {"type": "files", "path": str(data), "name": "mine", **mix}
+    status, said = show(write(tmp_path, "s.yaml", source), "--page", page)
+    assert status == 0, said
+    assert said.startswith("mine  files, 1 file, weight 0.01 of train, at most 2,000 rows of each split\n")
+    assert [row["question"] for row in blocks(said)] == ["Who?\nBe brief.", "When? Be brief."]
+    assert "files, weight 0.01 of train, at most 2,000 rows of each split</span>" in page.read_text()

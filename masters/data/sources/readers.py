@@ -175,7 +175,11 @@ def _charts(source: ChartsSource) -> Iterator[RawRow]:
 
 
 def _custom(source: CustomSource, start: int) -> Iterator[Read]:
-    rows = iter(_custom_reader(source)(**source.options))
+    reader = _custom_reader(source)
+    try:
+        rows = iter(reader(**source.options))
+    except Exception as error:  # an option that it does not have; or it is no generator, and reads all at once
+        raise ValueError(_told(source, error, 0)) from error
     for number in range(1 << 62):
         try:
             value = next(rows)
@@ -201,6 +205,8 @@ def _custom_row(value: Any, number: int, source: CustomSource) -> RawRow:
 
 def _told(source: CustomSource, error: Exception, number: int) -> str:
     """The error of somebody's reader, with the line of theirs that raised it."""
+    if isinstance(error, ValueError) and source.reader.startswith("masters."):
+        return f"prepare.sources[{source.name}].{error}"  # ours: it begins with the field, and ends with the remedy
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename != __file__]
     place = f" at {own[-1].filename}, line {own[-1].lineno}" if own else ""

@@ -154,6 +154,12 @@ def test_all_problems_at_once(check):
     }  # fmt: skip
 
 
+def test_a_pool_of_several_models_says_once_what_none_of_them_fits(check):
+    with pytest.raises(RecipeError) as caught:
+        check({"resources.evaluate.cpus": 99})
+    assert [p.path for p in caught.value.problems] == ["resources.evaluate.cpus"]
+
+
 def test_values_files_that_are_none(tmp_path):
     with pytest.raises(RecipeError, match="No such file"):
         load_groups([tmp_path / "none.yaml"])

@@ -127,7 +127,7 @@ def test_what_a_field_costs(options, stage, low, high):
 UNFIT = [
     (["--set", "student.gpus_per_engine=1", "--set", "curriculum[0].gpus_per_engine=1"], {},
      "curriculum[0].gpus_per_engine = 1: stage generate: weights of 137 GiB a GPU leave no room", "Use 4."),
-    ([], {"train": {"acceleratorType": "L4"}}, "resources.train.workers = 16: a worker takes", "Set "),
+    ([], {"train": {"acceleratorType": "L4", "nodeSelector": {}}}, "resources.train.workers = 16: a worker takes", "Set "),
     (["--set", "train.gradient_checkpointing=false", "--set", "train.groups_per_micro_batch=2"], {},
      "resources.train.workers = 16: a worker takes", "Set train.gradient_checkpointing: true"),
     ([], {"storage": {"pvc": {"size": "200Gi"}}}, "storage.pvc.size = 200Gi: the run directory takes 666 GB, of which 3 "
@@ -173,10 +173,16 @@ def test_mistakes_are_one_line(arguments, said):
 
 
 def test_a_vague_gpu_is_said(tmp_path):
-    _, printed = masters("plan", PAPER, *values_with(tmp_path, train={"acceleratorType": "A100"}))
+    _, printed = masters("plan", PAPER, *values_with(tmp_path, train={"acceleratorType": "A100", "nodeSelector": {}}))
     assert '"A100" is taken for 80 GB' in printed
-    _, printed = masters("plan", PAPER, *values_with(tmp_path, generate={"acceleratorType": "Gaudi3"}))
+    _, printed = masters(
+        "plan", PAPER, *values_with(tmp_path, generate={"acceleratorType": "Gaudi3", "nodeSelector": {}})
+    )
     assert "Gaudi3 not in the table: A100-80G taken" in printed
+    on_40 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-a100"}
+    _, told = masters("plan", PAPER, *values_with(tmp_path, train={"acceleratorType": "A100", "nodeSelector": on_40}))
+    assert '"A100" is taken' not in told
+    assert "train: 16 A100-40G" in told
     assert "no values file: A100-80G taken" in masters("plan", PAPER)[1]
 
 
@@ -232,3 +238,32 @@ def test_what_prepare_counted_is_used(tmp_path):
     assert str(tmp_path / "tiny") in lengths["source"]
     other = ("--set", f"storage={tmp_path}", "--set", "prepare.sources[0].train_images=10")
     assert numbers("recipes/tiny.yaml", *other)["lengths"]["samples"]["train"] == 30
+
+
+def test_benchmarks_are_rows_of_every_model():
+    wanted = "evaluate.benchmarks=[{name: MMStar, path: /d}, {name: MMBench_TEST_EN_V11, path: /d, max_tokens: 20}]"
+    plans = [numbers(PAPER, *VALUES, *more) for more in ((), ("--set", wanted))]
+    before, after = (of(plan, "evaluate") for plan in plans)
+
+    def more(key):
+        return sum(pool[key] for pool in after["pools"]) - sum(pool[key] for pool in before["pools"])
+
+    assert more("rows") == 3 * (1500 + 7000)  # of the second about so many; baseline, student, teacher
+    tokens = 1500 * (1500 + 200) + 7000 * (1500 + 20)  # as long as the recipe's own; a length cuts
+    assert more("tokens") == 3 * tokens
+    assert more("start") == 0
+    assert after["seconds"] > before["seconds"]
+    assert [of(plans[0], other) for other in ("generate", "train")] == [
+        of(plans[1], other) for other in ("generate", "train")
+    ]
+    assert "8,500 rows of 2 benchmarks for every model" in masters("plan", PAPER, *VALUES, "--set", wanted)[1]
+
+
+def test_labels_alone_are_planned_with_nothing_to_generate():
+    options = ("generate.mix={teacher: 0, student: 0, label: 1}", "train.objective=sft")
+    status, said = masters("plan", "recipes/tiny.yaml", *(part for option in options for part in ("--set", option)))
+    assert status == 0, said
+    table, *_, paper = (part for part in said.split("\n\n") if "train" in part)
+    assert [line.split()[0] for line in table.splitlines()[1:5]] == ["prepare", "mask", "score", "train"]
+    assert "the paper's way" in paper
+    assert "generate" not in paper
