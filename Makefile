@@ -6,7 +6,7 @@ READY := .venv/.ready
 TOOLS := .build/tools
 LOCKS := requirements/common.lock requirements/cpu.lock requirements/dev.lock
 
-.PHONY: help setup demo demo-seeds perf chaos test test-engines test-all test-chart test-cluster cluster-e2e kube-tools lab-tools node-tools image-test lint lock clean
+.PHONY: help setup demo demo-seeds study perf chaos test test-engines test-all test-chart test-cluster cluster-e2e kube-tools lab-tools node-tools image-test lint lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,11 @@ demo: $(READY) ## the whole pipeline on tiny models: prepare, mask, generate, sc
 
 demo-seeds: $(READY) ## three students from other seeds, with controls (an hour; not part of CI)
 	@$(BIN)/python perf/demo_seeds.py
+
+study: $(READY) ## Table 1 on the tiny pair: three fresh students, six rows, beside the paper (an hour or more; seconds when done)
+	@for seed in 31 32 33; do student=runs/models/student-$$seed; \
+	  test -f $$student/training.json || $(BIN)/masters tiny train student $$student --seed $$seed || exit 1; done
+	@$(BIN)/masters study studies/ladder.yaml
 
 perf: $(READY) ## side-by-side measurements on this machine, as ratios
 	@for file in masking packing prepare stage objective gpu; do DS_ACCELERATOR=cpu OMP_NUM_THREADS=1 $(BIN)/python perf/$$file.py || exit 1; echo; done

@@ -3,15 +3,13 @@
 import re
 import shlex
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masters import cli_judging, cli_plan, cli_push, cli_tiny
+from masters import cli_compare, cli_export, cli_judging, cli_logs, cli_plan, cli_push, cli_study, cli_tiny
 from masters.cluster import commands
 
 if TYPE_CHECKING:
@@ -67,15 +65,20 @@ def check(
     override: Override = None,
     values: Annotated[
         list[Path] | None,
-        typer.Option(help="Values of the Helm chart: can every stage be placed on its groups? Repeatable, as in Helm."),
+        typer.Option(help="Values of the Helm chart: does it fit on groups, GPUs, disks? Repeatable, as in Helm."),
     ] = None,
+    namespace: commands.Namespace = "",
+    release: commands.Release = "",
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON schema of recipes, for your editor.")
     ] = False,
 ) -> None:
     """Check a recipe: every problem with its field, value, rule and remedy. Nothing is started."""
+    from masters.cli_check import cluster_lines
+    from masters.config.extending import recipe_text
+    from masters.config.literals import text_problems
     from masters.config.load import load_recipe, recipe_schema
-    from masters.config.placement import check_placement
+    from masters.config.problems import RecipeError
     from masters.config.train import check_trackers
     from masters.judging.estimate import judge_cost
     from masters.models.image_limits import check_limits
@@ -88,20 +91,21 @@ def check(
     if recipe is None:
         raise typer.BadParameter("name a recipe, or ask for --schema")
     config = load_recipe(recipe, override or ())
-    if values:
-        groups = check_placement(config, values, str(recipe))
-        typer.echo(
-            f"{', '.join(map(str, values))}: every stage fits on its groups: {', '.join(group.name for group in groups)}"
-        )
+    if told := list(text_problems(recipe_text(recipe))):
+        raise RecipeError(str(recipe), told)
+    elsewhere = bool(values or release)
+    if elsewhere:
+        for line in cluster_lines(config, str(recipe), values or (), release, namespace):
+            typer.echo(line)
     try:
         check_trackers(config.train)
     except ValueError as error:
-        if not values:
+        if not elsewhere:
             raise
         typer.echo(f"{recipe}: may be different on the cluster: {error}")
     check_limits(config, fetch=False)
-    disks = _look_at_disks(config, str(recipe), bool(values))
-    looked = (*_look_at_sources(config, elsewhere=bool(values)), *_look_at_benchmarks(config, elsewhere=bool(values)))
+    disks = _look_at_disks(config, str(recipe), elsewhere)
+    looked = (*_look_at_sources(config, elsewhere=elsewhere), *_look_at_benchmarks(config, elsewhere=elsewhere))
     for line in (*looked, *disks, *judge_cost(config)):
         typer.echo(f"{recipe}: {line}")
     levels = sum(len(config.levels(i)) for i in range(len(config.curriculum)))
@@ -199,11 +203,17 @@ def _stage_command(name: str) -> Callable[..., None]:
 
 
 for _name, _help in _STAGES.items():
-    app.command(_name, help=_help, rich_help_panel=_ONE_STAGE)(_stage_command(_name))
+    _one = _stage_command(_name)
+    app.command(_name, help=_help, rich_help_panel=_ONE_STAGE)(
+        cli_export.with_export(_one) if _name == "evaluate" else _one
+    )
+cli_compare.register(app)
 cli_plan.register(app)
 cli_judging.register(app)
 cli_push.register(app)
+cli_study.register(app)
 commands.register(app)
+cli_logs.register(app)
 
 
 @app.command()
@@ -264,24 +274,22 @@ def run_recipe(
 
     config = load_recipe(recipe, overrides or ())
     from masters.pipeline import NAMES, run_directory, run_stages
-    from masters.reporting.progress import Screen
-    from masters.reporting.terminal import quiet, tail
+    from masters.reporting.run_log import kept, log_of
     from masters.stages.cluster import disconnect
 
-    def go(screen: "Screen") -> None:
-        screen.line("run", f"{recipe} -> {config.storage}/{config.name}")
-        try:
-            run = run_stages(config, screen, stages or NAMES)
-            if stages is None:
-                _say_what_came_out(run, screen)
-        finally:
-            disconnect()
-
-    local = None if verbose else run_directory(config).local_path
-    log = Path(local) / "logs" / time.strftime("%Y%m%d-%H%M%S.log") if local else None
+    log = log_of(config, run_directory(config))
     try:
-        with quiet(log) if log else nullcontext(Screen()) as screen:
-            go(screen)
+        with kept(log, verbose=verbose) as screen:
+            try:
+                screen.line("run", f"{recipe} -> {config.storage}/{config.name}")
+                run = run_stages(config, screen, stages or NAMES)
+                if stages is None:
+                    _say_what_came_out(run, screen)
+            except BaseException as error:
+                log.last_words(error, "interrupted" if isinstance(error, KeyboardInterrupt) else _in_one_line(error))
+                raise
+            finally:
+                disconnect()
     except KeyboardInterrupt:
         again = _command_line(recipe, overrides or (), stages)
         typer.echo(f"\ninterrupted; what is finished is kept. Continue: {again}", err=True)
@@ -289,10 +297,10 @@ def run_recipe(
     except ValueError:
         raise
     except Exception as error:
-        if log is None:
+        if verbose:
             raise
         # Whatever a library raises: the line that matters, then the end of the log.
-        typer.echo(f"error    {_in_one_line(error)}\n\n{tail(log)}\n(the end of {log})", err=True)
+        typer.echo(f"error    {_in_one_line(error)}\n\n{log.tail()}\n(the end of {log.place})", err=True)
         raise typer.Exit(1) from None
 
 

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,11 +11,10 @@ import typer
 if TYPE_CHECKING:
     from masters.config.placement import Group
     from masters.config.run import RunConfig
-    from masters.families.sizes import ModelSize
     from masters.planning.calibration import Calibration
     from masters.planning.lengths import Lengths
     from masters.planning.plan import Plan
-    from masters.planning.workload import Sizes
+    from masters.planning.workload import Questions
 
 _STAGES = ("prepare", "mask", "generate", "score", "train", "evaluate", "report")
 
@@ -51,15 +50,18 @@ def plan(
     """Say what a run takes: rows, tokens, GPU-hours, time, memory, disk, money; and what does not fit."""
     from masters.cluster.nodes import parse_prices
     from masters.config.load import load_recipe
-    from masters.config.placement import load_groups, placement_problems
+    from masters.config.placement import groups_of, placement_problems, read_values
     from masters.config.problems import RecipeError
+    from masters.models.sizes import recipe_sizes
     from masters.planning.lengths import given
     from masters.planning.plan import make_plan
+    from masters.planning.volumes import sizes_of_volumes
     from masters.planning.words import in_words
     from masters.planning.workload import Workload
 
     config, prices = load_recipe(recipe, override or ()), parse_prices(price or ())
-    groups = load_groups(values) if values else None
+    written = read_values(values) if values else {}
+    groups = groups_of(written, ", ".join(map(str, values))) if values else None
     unknown = sorted(set(prices) - {group.name for group in groups or ()})
     if unknown:
         raise ValueError(
@@ -69,11 +71,11 @@ def plan(
     if from_run:
         lengths, calibration = _measured(from_run, lengths, groups)
     lengths = given(lengths, samples, prompt_tokens, response_tokens)
-    load = Workload(config, _sizes(config), lengths, groups)
+    load = Workload(config, recipe_sizes(config), lengths, groups, benchmarks=_benchmarks(config))
     made = make_plan(
         load,
         prices=prices,
-        volumes=_volumes(values or ()),
+        volumes=sizes_of_volumes(written),
         **({"calibration": calibration} if calibration else {}),
     )
     typer.echo(json.dumps(_as_data(made), indent=1) if as_json else in_words(made))
@@ -82,34 +84,14 @@ def plan(
         raise RecipeError(str(recipe), problems)
 
 
-def _sizes(config: "RunConfig") -> "Sizes":
-    from masters.config.score import ModelJudge
-    from masters.planning.workload import Sizes
+def _benchmarks(config: "RunConfig") -> "tuple[Questions, ...]":
+    """That the recipe asks, with rows as documented: their files may be elsewhere. Raises ValueError for an unknown one."""
+    if not config.evaluate.benchmarks:
+        return ()
+    from masters.benchmarks.recipe import rows_expected, wanted
+    from masters.planning.workload import Questions
 
-    judge = config.score.judge
-    return Sizes(
-        _size(config.student.path),
-        tuple(_size(teacher.path) for teacher in config.curriculum),
-        _size(judge.path) if isinstance(judge, ModelJudge) else None,
-    )
-
-
-def _size(path: str) -> "ModelSize":
-    """Of a folder from its files' headers, of a name on the hub from the table."""
-    from masters.families.released import released
-    from masters.families.sizes import size_of
-    from masters.models.folder import parameter_count
-
-    folder = Path(path)
-    if not folder.is_dir():
-        return released(path).size
-    try:
-        written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path}: has no config.json that can be read, so it is no Hugging Face model folder"
-        ) from error
-    return size_of(written, parameter_count(folder))
+    return tuple(Questions(one.name, rows_expected(one.benchmark), one.max_tokens) for one in wanted(config))
 
 
 def _lengths(config: "RunConfig") -> "Lengths":
@@ -175,6 +157,7 @@ def _measured(run: str, fallback: "Lengths", groups: "Sequence[Group] | None") -
     from masters.config.run import RunConfig
     from masters.data.metrics import METRICS, read_metrics
     from masters.data.storage import Storage
+    from masters.models.sizes import recipe_sizes
     from masters.planning.calibration import calibrate, record_of
     from masters.planning.estimate import estimate
     from masters.planning.lengths import assumed, of_run
@@ -190,41 +173,9 @@ def _measured(run: str, fallback: "Lengths", groups: "Sequence[Group] | None") -
     counts = {stage: manifest.counts for stage, manifest in manifests.items()}
     theirs = of_run(counts, assumed(config), run)
     steps = read_metrics(storage) if storage.exists(METRICS) and "train" in manifests else []
-    costs = estimate(Workload(config, _sizes(config), theirs, groups))
+    costs = estimate(Workload(config, recipe_sizes(config), theirs, groups, benchmarks=_benchmarks(config)))
     here = replace(theirs, samples=fallback.samples, source=f"{theirs.source}; samples: {fallback.source}")
     return here, calibrate(costs, record_of(manifests, steps))
-
-
-def _volumes(values: Sequence[Path]) -> dict[str, float]:
-    """Bytes of the volumes of values files laid over the chart's own; none without values."""
-    from masters.config.placement import CHART
-    from masters.config.yaml_files import read_yaml
-    from masters.planning.disk import CACHE, VOLUME
-
-    found: dict[str, float] = {}
-    for path in [CHART / "values.yaml", *values] if values else ():
-        data = read_yaml(path, "Name a values file of k8s/chart.") if path.is_file() else {}
-        for field in (VOLUME, CACHE):
-            if (size := _at(data, field)) is not None:
-                found[field] = _bytes(size)
-    return found
-
-
-def _at(data: Any, field: str) -> Any:
-    for key in field.split("."):
-        data = data.get(key) if isinstance(data, Mapping) else None
-    return data
-
-
-def _bytes(size: object) -> float:
-    """A number of GiB, or a quantity as Kubernetes writes it."""
-    text = str(size)
-    units = {"Gi": 2**30, "Ti": 2**40, "Mi": 2**20, "G": 1e9, "T": 1e12}
-    unit = next((unit for unit in units if text.endswith(unit)), "")
-    try:
-        return float(text.removesuffix(unit)) * units.get(unit, 2**30)
-    except ValueError:
-        raise ValueError(f"{text}: is no size of a volume. Write 500Gi or 1Ti.") from None
 
 
 def _as_data(made: "Plan") -> dict[str, Any]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from masters.algo.products import accumulation_dtype
-from masters.algo.reward import advantages, distill_reward, shared_divergence
+from masters.algo.reward import advantages, distill_reward, shared_divergence, total_reward
 from masters.algo.sweep import Sweep, token_means
 from masters.algo.terms import BUDGET, Head, Objective, Responses, Terms
 
@@ -126,7 +126,8 @@ def _earned(mean_J: Tensor, responses: Responses, objective: Objective) -> tuple
     divergence_J = shared_divergence(mean_J, responses.target_T, responses.response_T, group_J)
     judged_J = ~responses.accuracy_J.isnan() & (_counts(responses) > 0)
     distill_J = distill_reward(divergence_J, group_J, judged_J, objective.tie)
-    reward_J = responses.accuracy_J.nan_to_num().to(distill_J.dtype) + distill_J
+    accuracy_J = responses.accuracy_J.nan_to_num().to(distill_J.dtype)
+    reward_J = total_reward(objective.reward, accuracy_J, distill_J, divergence_J)
     advantage_J = advantages(reward_J, group_J, judged_J)
     if objective.clamp_advantages:
         advantage_J = advantage_J.clamp_min(0)

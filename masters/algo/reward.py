@@ -1,8 +1,13 @@
 """Rewards and advantages of the responses to one or many questions (Eq. 6, 7, 10). J responses, grouped by question."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+
+Kind = Literal["both", "accuracy", "distill", "unnormalised"]
+"""What a response is rewarded for: the rows of Table 5e."""
 
 TIE = 1e-4
 """Relative spread of D under which all responses of a group transfer equally well, where forwards are fp32."""
@@ -55,6 +60,29 @@ def distill_reward(divergence_J: Tensor, group_J: Tensor, judged_J: Tensor, tie:
     tied = (spread <= tie * high) | (high <= ROUNDING)
     reward = torch.where(tied, torch.ones_like(spread), (high - divergence_J) / torch.where(tied, 1.0, spread))
     return torch.where(judged_J, reward, torch.zeros_like(reward))
+
+
+def total_reward(kind: Kind, accuracy_J: Tensor, distill_J: Tensor, divergence_J: Tensor) -> Tensor:
+    """The R whose advantage is taken (Eq. 10): [J].
+
+    both            R_acc + R_distill, in [0, 2]: the paper's
+    accuracy        R_acc alone
+    distill         R_distill alone
+    unnormalised    R_acc - D, without the reverse min-max of Eq. 7
+
+    Args:
+        kind: one of the four.
+        accuracy_J: R_acc, 0 or 1.
+        distill_J: R_distill, in [0, 1].
+        divergence_J: the D that it was made from.
+    """
+    by_kind = {
+        "both": accuracy_J + distill_J,
+        "accuracy": accuracy_J,
+        "distill": distill_J,
+        "unnormalised": accuracy_J - divergence_J.to(accuracy_J.dtype),
+    }
+    return by_kind[kind]
 
 
 def advantages(reward_J: Tensor, group_J: Tensor, judged_J: Tensor) -> Tensor:

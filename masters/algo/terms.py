@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 from torch import Tensor
 
 from masters.algo.reward import TIE
+from masters.algo.reward import Kind as RewardKind
 
 BUDGET = 1 << 30
 """Bytes of buffers over the vocabulary: some 580 tokens of a vocabulary of 152,000 at once."""
@@ -56,6 +57,7 @@ class Objective:
         divergence: between student and teacher.
         budget: bytes that buffers over the vocabulary may take, the gradient of the head aside. A group of responses that
             fits is computed at once, which is faster; else its logits are computed twice, token by token if need be.
+        reward: what the policy term's advantages are made from.
     """
 
     policy_weight: float
@@ -66,6 +68,7 @@ class Objective:
     tie: float = TIE
     divergence: Divergence = JSD
     budget: int = BUDGET
+    reward: RewardKind = "both"
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,16 @@ def read_recipe(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, An
     data = read_extended(path)
     if name := _name_of(Path(path)):
         data.setdefault("name", name)
+    return overridden(data, overrides, str(path))
+
+
+def overridden(data: dict[str, Any], overrides: Sequence[str], shown: str) -> dict[str, Any]:
+    """Plain data with fields set by their paths, which changes it; `shown` names it in errors. Raises RecipeError."""
     for override in overrides:
-        _apply(data, override, str(path))
+        _apply(data, override, shown)
     if EXTENDS in data:
         rule, remedy = "comes too late: files are laid over each other first", "Write it in the recipe."
-        raise RecipeError(str(path), [Problem(f"--set {EXTENDS}", data[EXTENDS], rule, remedy)])
+        raise RecipeError(shown, [Problem(f"--set {EXTENDS}", data[EXTENDS], rule, remedy)])
     return data
 
 

@@ -20,6 +20,11 @@ class TrainConfig(Section):
         "masters", "Eq. 8", "`sft` is cross-entropy on the responses: a control."
     )
     policy_weight: float = paper(1.0, "Eq. 8", "Weight of the policy term; 0 trains without rewards.", ge=0)
+    reward: Literal["both", "accuracy", "distill", "unnormalised"] = paper(
+        "both",
+        "Eq. 10 and Table 5e",
+        "For what: right answers, answers that transfer easily, or both; unnormalised: both, D as it is.",
+    )
     kl_weight: float = paper(0.1, "Appendix B", "beta; 0 needs no reference model.", ge=0)
     kl: Literal["exact", "k3"] = ours("exact", "KL to the initial student: over the vocabulary, or the k3 estimate.")
     divergence: Literal["jsd", "forward_kl", "reverse_kl", "skew_kl", "skew_reverse_kl"] = paper(

@@ -105,7 +105,9 @@ def _plan(
     stages = [_stage(name, list(pools), prices) for name, pools in groupby(costs, lambda cost: cost.stage)]
     gang = next(cost for cost in costs if cost.stage == "train")
     place, several = gang.place, load.sure and len(gang.place.fitting) > 1
-    workers = load.config.resources.train.workers  # in which of several groups is not sure: as few on a node, or many, as is best
+    workers = (
+        load.config.resources.train.workers
+    )  # in which of several groups is not sure: as few on a node, or many, as is best
     memory = gang_memory(load, workers if several else place.per_pod)
     disk = disk_of(load, workers if several else place.nodes, copies=copies)
     problems = [

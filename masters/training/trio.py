@@ -185,6 +185,7 @@ def objective_of(train: TrainConfig, vocabulary: int) -> Objective:
         tie,
         Divergence(train.divergence, weight),
         int(train.objective_gib * 2**30),
+        train.reward,
     )
 
 

@@ -46,7 +46,13 @@ def _reference(
         low, high = (f((divergence[j].item() for j in judged), default=0.0) for f in (min, max))
         for j in judged:
             distill = 1.0 if high - low <= 1e-4 * high else (high - divergence[j].item()) / (high - low)
-            rewards[j] = responses.accuracy_J[j].item() + distill
+            right = responses.accuracy_J[j].item()
+            rewards[j] = {
+                "both": right + distill,
+                "accuracy": right,
+                "distill": distill,
+                "unnormalised": right - divergence[j].item(),
+            }[objective.reward]
         mean = sum(rewards.values()) / max(1, len(rewards))
         std = math.sqrt(sum((x - mean) ** 2 for x in rewards.values()) / max(1, len(rewards) - 1))
         for j in members:
@@ -78,11 +84,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("policy", "kl", "clamp"), itertools.product([0.0, 0.3, 1.0], ["exact", "k3"], [False, True]))
-def test_value_gradient_and_advantages(case, policy, kl, clamp):
+@pytest.mark.parametrize(
+    ("policy", "kl", "clamp", "reward"),
+    [
+        *itertools.product([0.0, 0.3, 1.0], ["exact", "k3"], [False, True], ["both"]),
+        *((1.0, "exact", False, reward) for reward in ("accuracy", "distill", "unnormalised")),
+    ],
+)
+def test_value_gradient_and_advantages(case, policy, kl, clamp, reward):
     torch.manual_seed(3)
     lengths, groups, accuracy = CASES[case]
-    objective = Objective(policy_weight=policy, kl_weight=0.1, kl=kl, clamp_advantages=clamp, vocabulary=19)
+    objective = Objective(
+        policy_weight=policy, kl_weight=0.1, kl=kl, clamp_advantages=clamp, vocabulary=19, reward=reward
+    )
     responses = _responses(lengths, groups, accuracy, 19)
     heads = _heads(sum(lengths), 19)
     gradients = []

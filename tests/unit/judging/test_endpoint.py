@@ -10,6 +10,8 @@ from masters.judging.judges import Item, PromptedJudge
 from tests import loopback
 from tests.loopback import honest, served
 
+pytestmark = pytest.mark.engine
+
 NULL, RIGHT = None, 1
 
 

@@ -15,6 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from masters.models import fetch
 from tests.hub import COMMIT, NAME, Hub, weights
 
+pytestmark = pytest.mark.engine
+
 PINNED = f"{NAME}@{COMMIT}"
 BIG = 1 << 21
 RESOLVE = """

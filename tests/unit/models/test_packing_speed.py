@@ -2,9 +2,12 @@
 
 import statistics
 
+import pytest
 import torch
 
 from perf.packing import make_models, ratios, seconds
+
+pytestmark = pytest.mark.engine
 
 
 def test_a_shared_prefix_is_much_faster_than_one_row_per_response(record_property):
