@@ -49,13 +49,13 @@ def comparison_table(found: "Comparison") -> "Table":
     for heading in ("A", "B", "n in both", "B - A, 95 %"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in found.rows:
-        change = _change(row.difference) if row.difference else "no difference"
+        change = row.difference.in_points if row.difference else "no difference"
         table.add_row(
             row.name, _points(row.first), _points(row.second), f"{row.common:,}" if row.common else "", change
         )
     if found.mean:
         title = f"mean of {len(found.mean_of)} benchmark{'s' if len(found.mean_of) > 1 else ''}"
-        table.add_row(title, *map(_points, found.means), f"{found.mean.n:,}", _change(found.mean))
+        table.add_row(title, *map(_points, found.means), f"{found.mean.n:,}", found.mean.in_points)
     return table
 
 
@@ -70,8 +70,3 @@ def _beside(found: "Comparison") -> list[str]:
 
 def _points(interval: "Interval | None") -> str:
     return f"{100 * interval.value:.1f}" if interval else "no score"
-
-
-def _change(interval: "Interval") -> str:
-    value, low, high = (f"{100 * bound:+.1f}" for bound in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"

@@ -4,7 +4,6 @@ Like the order of samples it is found from keys alone (masters.data.order), some
 came first is a matter of the sources' order, not of chunks or workers.
 """
 
-import hashlib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ import pyarrow.compute as pc
 
 from masters.data.image_hashes import words
 from masters.data.look_alikes import candidates, groups
-from masters.data.order import Array, Keys
+from masters.data.order import Array, Keys, id_hashes, mixed
 
 EXACT, PERCEPTUAL = 1, 2
 KINDS = {EXACT: "exact", PERCEPTUAL: "perceptual"}
@@ -86,8 +85,7 @@ def _said(turns: Sequence[str], images: int, suffix: str | None) -> str:
 
 
 def _text_hashes(texts: Sequence[str]) -> Array:
-    digests = b"".join(hashlib.sha256(normalised(text).encode()).digest()[:16] for text in texts)
-    return np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64)
+    return id_hashes([normalised(text) for text in texts])
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def find_duplicates(keys: Keys, kept: Array, hashes: RowHashes, verify: Verify |
     kind = np.where(of != np.arange(len(of)), EXACT, 0).astype(np.int8)
     if verify is not None and len(hashes.seen):
         left = kept & (kind == 0)
-        question = hashes.question ^ _mixed(hashes.answer)
+        question = hashes.question ^ mixed(hashes.answer)
         pictures = _pictures(keys, left, question, hashes, rank, verify)
         again = _firsts(_row_keys(keys, question, pictures), rank, left)
         kind[again != np.arange(len(of))] = PERCEPTUAL
@@ -131,18 +129,11 @@ def find_duplicates(keys: Keys, kept: Array, hashes: RowHashes, verify: Verify |
     return Duplicates(kind, of, (hashes.answer != hashes.answer[of]).any(1))
 
 
-def _mixed(values: Array) -> Array:
-    """SplitMix64's last steps: uint64 of any shape, each to another number that all its bits decide."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
-    return values ^ (values >> np.uint64(31))
-
-
 def _row_keys(keys: Keys, question: Array, images: Array) -> Array:
     """[n, 4] uint64: equal where split, question and all images in order are."""
     place = (keys.place[:, None].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     sums = np.zeros((len(question), 2), np.uint64)
-    np.add.at(sums, keys.owner, _mixed(images + place))
+    np.add.at(sums, keys.owner, mixed(images + place))
     split = (keys.split.astype(np.uint64) + np.uint64(1)) * np.uint64(0xD1B54A32D192ED03)
     return np.column_stack([question, sums ^ split[:, None]])
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from masters.config.prepare import AnswerType, Source
-from masters.data.order import SPLITS, Array, Keys, id_hashes
+from masters.data.order import SPLITS, Array, Keys, id_hashes, mixed
 from masters.data.summary import SourceSummary, Spread, counted
 
 ANSWER_TYPES = get_args(AnswerType)
@@ -63,10 +63,7 @@ class Facts:
 def mix_keys(seed: int, ids: Array) -> Array:
     """[n] uint64, even over all of them, from hashes of ids [n, 2] (masters.data.order.id_hashes)."""
     salt = hashlib.sha256(f"mix/{seed}".encode()).digest()[:8]
-    keys = ids[:, 0] ^ np.uint64(int.from_bytes(salt, "big"))
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):  # SplitMix64's last steps
-        keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
-    return keys ^ (keys >> np.uint64(31))
+    return mixed(ids[:, 0] ^ np.uint64(int.from_bytes(salt, "big")))
 
 
 def is_thinned(source: Source, split: str | None, row: str, seed: int) -> bool:

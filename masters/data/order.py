@@ -25,6 +25,13 @@ def id_hashes(sample_ids: Sequence[str]) -> Array:
     return _halves([hashlib.sha256(sample_id.encode()).digest()[:16] for sample_id in sample_ids])
 
 
+def mixed(values: Array) -> Array:
+    """SplitMix64's last steps: uint64 of any shape, each to another number that all its bits decide."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))
+
+
 @dataclass(frozen=True)
 class Keys:
     """Keys of accepted rows [n] and of their images [m]; 128-bit hashes are two uint64 beside each other.

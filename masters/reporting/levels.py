@@ -6,6 +6,7 @@ from typing import Any
 from masters.data.metrics import read_metrics
 from masters.data.storage import Storage
 from masters.data.students import best_level, level_student, read_chosen
+from masters.reporting.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,13 @@ def tell_choice(students: list[LevelStudent], record: dict[str, Any], split: str
         + ("." if mine is last else f"; the last one has {_percent(last.validation)}."),
         f"The best of several is flattered by the questions that picked it. Those of {split} picked nothing: there it has "
         f"{_percent(mine.accuracy)}"
-        + ("." if mine is last else f", a paired gain of {_gain(record['over_last'])} points over the last one."),
+        + (
+            "."
+            if mine is last
+            else f", a paired gain of {Interval(**record['over_last']).in_points} points over the last one."
+        ),
     ]
 
 
 def _percent(interval: dict[str, Any]) -> str:
     return f"{100 * interval['value']:.1f} %"
-
-
-def _gain(interval: dict[str, Any]) -> str:
-    value, low, high = (f"{100 * interval[key]:+.1f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"

@@ -21,6 +21,12 @@ class Interval:
     high: float
     n: int
 
+    @property
+    def in_points(self) -> str:
+        """A difference with its bounds, as +1.2 [-0.3, +2.7]."""
+        value, low, high = (f"{100 * bound:+.1f}" for bound in (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
 
 def accuracy_interval(correct: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Interval:
     """Share of right answers, with Wilson's interval for as many independent answers as these are worth.

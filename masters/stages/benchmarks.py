@@ -22,6 +22,7 @@ from masters.data.storage import Storage
 from masters.data.students import is_level_student
 from masters.reporting.benchmarks import CHANGED, RESULTS
 from masters.reporting.progress import Screen
+from masters.reporting.statistics import Interval
 from masters.stages.benchmark_files import FOLDER, Prepared
 from masters.stages.benchmark_gallery import changed_answers
 from masters.stages.benchmark_tasks import (
@@ -144,8 +145,7 @@ def write_results(
     mean = results["mean"].get(student)
     words = f"; {len(asked)} benchmarks"
     if mean and mean["gain"]:
-        value, low, high = (f"{100 * mean['gain'][key]:+.1f}" for key in ("value", "low", "high"))
-        words += f": student {value} [{low}, {high}] points in the mean"
+        words += f": student {Interval(**mean['gain']).in_points} points in the mean"
     return words
 
 

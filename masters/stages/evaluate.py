@@ -36,7 +36,7 @@ from masters.judging.matching import matches
 from masters.models.folder import fingerprint, parameter_count
 from masters.reporting.levels import chosen_in_words
 from masters.reporting.progress import Screen
-from masters.reporting.statistics import accuracy_interval, paired_interval
+from masters.reporting.statistics import Interval, accuracy_interval, paired_interval
 from masters.stages.base import Stage
 from masters.stages.benchmark_files import Prepared, prepare_benchmarks
 from masters.stages.benchmark_tasks import PARTS, sampling
@@ -106,11 +106,11 @@ def execute(config: RunConfig, run: Storage, screen: Screen) -> tuple[dict[str, 
         run.write_json(f"evaluation/{name}/scores.json", found)
     words += write_results(config, benchmarks, others, (TRAINED, mine), BASELINE, run)
     run.delete(PARTS)
-    value, low, high = (f"{100 * scores[TRAINED]['gain'][key]:+.1f}" for key in ("value", "low", "high"))
+    gain = Interval(**scores[TRAINED]["gain"])
     total = prepared.counts[split]
     return (
         {"models": ladder, "questions": total, "engines": engines},
-        f"{total:,} questions of {split}: student {value} [{low}, {high}] points{words}",
+        f"{total:,} questions of {split}: student {gain.in_points} points{words}",
     )
 
 

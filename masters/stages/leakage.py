@@ -67,7 +67,7 @@ def _look(config: RunConfig, run: Storage, screen: Screen) -> list[dict[str, Any
     if not run.exists(HASHED):
         names = run.names("samples", ".parquet")
         files = [name for split in ("train", *splits) for name in names if name.startswith(f"samples/{split}-")]
-        for _ in ordering._map(hash_samples, [{"file": name} for name in files], config, run):
+        for _ in ordering.map_tasks(hash_samples, [{"file": name} for name in files], config, run):
             pass
         run.write_json(HASHED, {})
     items = [{"place": place} for place in range(len(config.evaluate.benchmarks))] + [
@@ -75,7 +75,7 @@ def _look(config: RunConfig, run: Storage, screen: Screen) -> list[dict[str, Any
     ]
     found: list[dict[str, Any]] = []
     with screen.track("prepare", len(items), "benchmarks and splits looked through for images of train") as tracker:
-        for one in ordering._map(search, items, config, run):
+        for one in ordering.map_tasks(search, items, config, run):
             found.append(one)
             tracker.advance(1)
     order = [one.name for one in config.evaluate.benchmarks] + splits

@@ -77,9 +77,9 @@ def put_in_order(
     _check_rejects(counts, run, config)
     _check_counts(counts, config)
     with screen.track("prepare", int(kept.sum()), "rows in order") as tracker:
-        for rows in _map(_write, _tasks(keys, kept, staged.order, numbers, homes, chunks), config, run):
+        for rows in map_tasks(_write, _tasks(keys, kept, staged.order, numbers, homes, chunks), config, run):
             tracker.advance(rows)
-    for _ in _map(_clean, _crowded_shards(keys, kept, homes, chunks), config, run):
+    for _ in map_tasks(_clean, _crowded_shards(keys, kept, homes, chunks), config, run):
         pass
     return counts, _summary(counts, config.evaluate.split)
 
@@ -108,11 +108,13 @@ def _leave_out(
         summaries,
         config,
         run,
-        lambda function, items: _map(function, items, config, run),
+        lambda function, items: map_tasks(function, items, config, run),
     )
 
 
-def _map(function: Callable[..., Any], items: list[dict[str, Any]], config: RunConfig, run: Storage) -> Iterator[Any]:
+def map_tasks(
+    function: Callable[..., Any], items: list[dict[str, Any]], config: RunConfig, run: Storage
+) -> Iterator[Any]:
     """Ray Data: function(item, config, run) for every item, as they come."""
     if items:
         import ray.data
@@ -162,7 +164,7 @@ def _numbered(keys: Keys, chunks: Sequence[Chunk], config: RunConfig, run: Stora
         return keys, numbers
     new_order, new_id = keys.order.copy(), keys.id.copy()
     names = {chunk.name: number for number, chunk in enumerate(chunks)}
-    for told in _map(_renamed, items, config, run):
+    for told in map_tasks(_renamed, items, config, run):
         mine = _places(keys, names[told["chunk"]], told["rows"])
         new_order[mine], new_id[mine] = told["order"], told["id"]
     return replace(keys, order=new_order, id=new_id), numbers
@@ -199,7 +201,7 @@ def _reject_repeated(
         for number, mine in _by_chunk(keys, ~kept)
     ]
     tables = [REJECTS.empty_table()]
-    for told in _map(_keys_of_rows, sorted(items, key=lambda item: str(item["chunk"])), config, run):
+    for told in map_tasks(_keys_of_rows, sorted(items, key=lambda item: str(item["chunk"])), config, run):
         source, summary = config.prepare.sources[told["source"]].name, summaries[told["source"]]
         detail = "the first row with this id was taken"
         rows = [{"source": source, "row": row, "reason": _REPEATED, "detail": detail} for row in told["keys"]]

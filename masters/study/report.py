@@ -48,9 +48,9 @@ def line_of(one: RowFindings) -> dict[str, str]:
         "seeds": f"{len(one.scores)}",
         "score": "no result" if one.mean is None else f"{100 * one.mean:.1f}{_spread(one)}",
         "against": one.row.against or "",
-        "change": in_points(one.change.both) if one.change else "",
-        "over_questions": in_points(one.change.over_questions) if one.change else "",
-        "over_seeds": in_points(one.change.over_seeds) if one.change and one.change.over_seeds else "",
+        "change": one.change.both.in_points if one.change else "",
+        "over_questions": one.change.over_questions.in_points if one.change else "",
+        "over_seeds": one.change.over_seeds.in_points if one.change and one.change.over_seeds else "",
         "paper": told,
         "paper_change": change if isinstance(change, str) else f"{change:+.1f}",
         "where": paper.where if paper else "not in the paper",
@@ -84,19 +84,13 @@ def verdict_lines(findings: Findings) -> list[str]:
     return lines
 
 
-def in_points(interval: Interval) -> str:
-    """With its bounds, as +1.2 [-0.3, +2.7]."""
-    value, low, high = (f"{100 * bound:+.1f}" for bound in (interval.value, interval.low, interval.high))
-    return f"{value} [{low}, {high}]"
-
-
 def _spread(one: RowFindings) -> str:
     return f" ± {100 * one.spread:.1f}" if one.spread is not None else ""
 
 
 def _by_seed(one: RowFindings, seeds: Sequence[int]) -> list[str]:
     found = one.change.by_seed if one.change else {}
-    return [in_points(found[seed]) if seed in found else "" for seed in seeds]
+    return [found[seed].in_points if seed in found else "" for seed in seeds]
 
 
 def _label(one: RowFindings) -> str:

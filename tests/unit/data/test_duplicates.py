@@ -89,7 +89,7 @@ class Cleaning(Preparing):
 
 @pytest.fixture
 def cleaning(tmp_path, trained, monkeypatch):
-    monkeypatch.setattr(ordering, "_map", lambda function, items, *told: [function(item, *told) for item in items])
+    monkeypatch.setattr(ordering, "map_tasks", lambda function, items, *told: [function(item, *told) for item in items])
     return Cleaning(tmp_path, trained[0])
 
 

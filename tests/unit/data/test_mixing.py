@@ -32,7 +32,7 @@ CASES = {case["name"]: case for case in yaml.safe_load((Path(__file__).parent / 
 
 @pytest.fixture
 def preparing(tmp_path, trained, monkeypatch):
-    monkeypatch.setattr(ordering, "_map", lambda function, items, *told: [function(item, *told) for item in items])
+    monkeypatch.setattr(ordering, "map_tasks", lambda function, items, *told: [function(item, *told) for item in items])
     return Preparing(tmp_path, trained[0])
 
 

@@ -71,7 +71,7 @@ class Preparing:
 
 @pytest.fixture
 def preparing(tmp_path, trained, monkeypatch):
-    monkeypatch.setattr(ordering, "_map", lambda function, items, *told: [function(item, *told) for item in items])
+    monkeypatch.setattr(ordering, "map_tasks", lambda function, items, *told: [function(item, *told) for item in items])
     return Preparing(tmp_path, trained[0])
 
 

@@ -76,7 +76,7 @@ def row(number, image):
 
 @pytest.fixture
 def checking(tmp_path, trained, monkeypatch):
-    monkeypatch.setattr(ordering, "_map", lambda function, items, *told: [function(item, *told) for item in items])
+    monkeypatch.setattr(ordering, "map_tasks", lambda function, items, *told: [function(item, *told) for item in items])
     monkeypatch.setattr("masters.stages.cluster.connect", lambda: None)
     return Checking(tmp_path, trained[0])
 
